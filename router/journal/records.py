@@ -1,0 +1,116 @@
+"""The shapes that cross the journal's border. Frozen; no sqlite type leaves this package."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from router.dicom.envelope import Declared, Source
+from router.dicom.uids import Uid
+
+SubOperationState = Literal["remaining", "completed", "warning", "failed"]
+
+
+class StudyRow(msgspec.Struct, frozen=True):
+    study_instance_uid: Uid
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    accession_number: str = ""
+    referring_physician_name: str = ""
+    study_id: str = ""
+    study_description: str = ""
+    timezone_offset_from_utc: str = ""
+
+
+class SeriesRow(msgspec.Struct, frozen=True):
+    series_instance_uid: Uid
+    modality: str = ""
+    series_number: str = ""
+    series_description: str = ""
+    body_part_examined: str = ""
+    performed_procedure_step_start_date: str = ""
+    performed_procedure_step_start_time: str = ""
+    request_attributes: str = "[]"
+
+
+class InstanceRow(msgspec.Struct, frozen=True):
+    """One stored file. `file` is relative to the store; offset and sizes in bytes; `data_set_sha256` 32 bytes."""
+
+    declared: Declared
+    source: Source
+    file: str
+    data_set_offset: int
+    data_set_bytes: int
+    data_set_sha256: bytes
+    received_at: float
+    instance_number: str = ""
+    number_of_frames: str = ""
+    rows: str = ""
+    columns: str = ""
+    bits_allocated: str = ""
+    note: str = ""
+
+
+class RouteRow(msgspec.Struct, frozen=True):
+    """One destination that a rule wants an instance sent to, in the send request `transaction_uid` (made when it is new)."""
+
+    rule: str
+    destination: str
+    transaction_uid: Uid
+
+
+class QuietUnitRow(msgspec.Struct, frozen=True):
+    """A series or study rule that saw this instance; the clock of its quiet period starts anew at `due_at`."""
+
+    rule: str
+    level: Literal["series", "study"]
+    destinations: tuple[str, ...]
+    matched: bool
+    vetoed: bool
+    due_at: float
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """All facts of one received instance, journalled in one transaction. `study` and `series` are None for a non-patient instance."""
+
+    study: StudyRow | None
+    series: SeriesRow | None
+    instance: InstanceRow
+    routes: tuple[RouteRow, ...] = ()
+    units: tuple[QuietUnitRow, ...] = ()
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """What became of an `Acceptance`.
+
+    `coalesced`: the same content was there already, `instance_id` is the earlier row and the new file may be unlinked.
+    `conflict`: the SOP Instance UID was there with other content (D13). `destinations` got a new sub-operation.
+    """
+
+    instance_id: int
+    coalesced: bool
+    conflict: bool
+    destinations: tuple[str, ...]
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One claimed sub-operation, with all that a courier needs to send its instance."""
+
+    sub_operation_id: int
+    attempt_id: int
+    attempts: int
+    instance_failures: int
+    created_at: float
+    instance_id: int
+    declared: Declared
+    file: str
+    data_set_offset: int
+    data_set_bytes: int
+    data_set_sha256: bytes
+    study_instance_uid: Uid = Uid("")
