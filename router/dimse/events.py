@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from router.dicom.uids import AETitle, Uid
 
+_NO_UID = Uid("")
+
 
 @dataclass(frozen=True, slots=True)
 class ProposedContext:
@@ -18,7 +20,7 @@ class ProposedContext:
 
 @dataclass(frozen=True, slots=True)
 class NegotiatedContext:
-    """A presentation context as answered (PS3.8 §9.3.3.2). `result` 0 is accepted; `transfer_syntax` is "" otherwise."""
+    """A presentation context as answered (PS3.8 §9.3.3.2): `result` 0 is accepted; `transfer_syntax` else ""."""
 
     context_id: int
     abstract_syntax: Uid
@@ -82,8 +84,8 @@ class Command:
     field: int
     message_id: int | None = None
     message_id_responded_to: int | None = None
-    affected_sop_class_uid: Uid = Uid("")
-    affected_sop_instance_uid: Uid = Uid("")
+    affected_sop_class_uid: Uid = _NO_UID
+    affected_sop_instance_uid: Uid = _NO_UID
     priority: int | None = None
     status: int | None = None
     error_comment: str = ""

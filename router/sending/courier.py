@@ -7,28 +7,18 @@ destination as such is raised from `deliver` as `Transient` or `Misconfigured`; 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
+from router.dicom.status import Verdict
+from router.errors import Transient
 from router.journal.records import Delivery
 
+__all__ = ["BrokenOff", "Courier", "Outcome", "Report", "Session", "Verdict"]
 
-class Verdict(StrEnum):
-    """What one answer means for one instance (reliability-study D12)."""
-
-    COMPLETED = "completed"
-    WARNING = "warning"
-    """Stored, with something a person should see."""
-    DESTINATION = "destination"
-    """Their trouble: try again, blame the destination."""
-    INSTANCE = "instance"
-    """This instance's trouble: try again three times within an hour, then park it."""
-    NEVER = "never"
-    """It can never work: park it at once."""
-    UNCERTAIN = "uncertain"
-    """Sent whole, answer unknown: send it again."""
+MAX_REASON_CHARACTERS = 300
+"""Longest reason that is kept: a peer's words go into the journal once an attempt."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -41,7 +31,16 @@ class Outcome(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
 
 
-Report = Callable[[Outcome], Awaitable[None]]
+class BrokenOff(Transient):
+    """The connection broke while `delivery` was being sent, so that this very instance may be why (F45)."""
+
+    def __init__(self, problem: str, delivery: Delivery):
+        super().__init__(problem)
+        self.delivery = delivery
+
+
+Report = Callable[[Outcome], Awaitable[bool | None]]
+"""Takes one outcome; answers True when the lane wants no more of this batch: return from `deliver` as soon as that is clean."""
 
 
 class Session(Protocol):
@@ -52,7 +51,7 @@ class Session(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Release and close; never raises, never takes longer than a few seconds."""
+        """Release and close; never raises, never takes longer than a few seconds. The session may be used again: it connects anew."""
         ...
 
 

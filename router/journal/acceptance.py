@@ -1,0 +1,292 @@
+"""Journal one received instance: its study and series, the file it is in, where it goes. One call, in one transaction.
+
+Repeats are told from conflicts here (D4, D13). Never reads a file and never decides a route. What was seen lately is kept in
+the connection's memory, so that a second instance of a series costs one look-up and two inserts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from router.journal.connection import WritingConnection, remember
+from router.journal.records import Acceptance, Accepted, InstanceRow, QuietUnitRow, RouteRow, SeriesRow, StudyRow
+
+Row = TypeVar("Row", StudyRow, SeriesRow)
+
+ARRIVALS_RESERVED: Final = 1_000
+"""Arrival numbers taken from the counter at once. A crash leaves a gap; only their order means anything."""
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+def _select(table: str, columns: Sequence[str], where: str) -> str:
+    return f"SELECT id, {', '.join(columns)} FROM {table} WHERE {where}"
+
+
+def _update(table: str, columns: Sequence[str]) -> str:
+    return f"UPDATE {table} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?"
+
+
+_STUDY: Final = StudyRow.__struct_fields__
+_SERIES: Final = SeriesRow.__struct_fields__
+_INSTANCE: Final = (
+    "series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number, number_of_frames, rows, columns,"
+    " bits_allocated, file, data_set_offset, data_set_bytes, data_set_sha256, protocol, calling_aet, called_aet, address,"
+    " received_at, arrival, routed, note"
+).split(", ")
+_INSTANCE_INSERT: Final = _insert("instance", [name.strip() for name in ",".join(_INSTANCE).split(",")])
+
+_STUDY_SELECT: Final = _select("study", _STUDY, "study_instance_uid = ?")
+_STUDY_INSERT: Final = _insert("study", _STUDY)
+_STUDY_UPDATE: Final = _update("study", _STUDY)
+_SERIES_SELECT: Final = _select("series", _SERIES, "study_id = ? AND series_instance_uid = ?")
+_SERIES_INSERT: Final = _insert("series", ("study_id", *_SERIES))
+_SERIES_UPDATE: Final = _update("series", _SERIES)
+
+# Everything there is under this SOP Instance UID and not yet superseded: at most one row, but for what older releases left.
+_SAME_UID: Final = """
+SELECT id, data_set_sha256, transfer_syntax_uid, file FROM instance WHERE sop_instance_uid = ? AND superseded = 0
+"""
+_SUPERSEDE: Final = "UPDATE instance SET superseded = 1 WHERE sop_instance_uid = ? AND superseded = 0"
+_MOVE_ARRIVAL: Final = "UPDATE instance SET arrival = ?, routed = max(routed, ?) WHERE id = ?"
+_MOVE_FILE: Final = "UPDATE instance SET file = ?, data_set_offset = ?, flushed = 0, note = ? WHERE id = ?"
+
+_REQUEST_SELECT: Final = "SELECT id FROM send_request WHERE transaction_uid = ?"
+_REQUEST_INSERT: Final = """
+INSERT INTO send_request (transaction_uid, origin, rule, destination, source, created_at) VALUES (?, 'rule', ?, ?, ?, ?)
+"""
+# Still to be sent there: the repeat rides with it (D4).
+_STILL_REMAINING: Final = """
+SELECT 1 FROM sub_operation
+ WHERE destination = ? AND sop_instance_uid = ? AND state = 'remaining' AND instance_id = ?
+"""
+_SUB_OPERATION_INSERT: Final = """
+INSERT INTO sub_operation (send_request_id, instance_id, destination, sop_instance_uid, due_at, created_at)
+VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+# A vote starts the quiet period anew; what one instance matched or vetoed stays matched or vetoed.
+_QUIET_UNIT: Final = """
+INSERT INTO quiet_unit (rule, level, unit_id, destinations, matched, vetoed, due_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (rule, level, unit_id) DO UPDATE
+   SET destinations = excluded.destinations, matched = max(matched, excluded.matched), vetoed = max(vetoed, excluded.vetoed),
+       due_at = excluded.due_at, waiting = 1
+"""
+
+_ARRIVAL_RESERVE: Final = "UPDATE counter SET value = value + ? WHERE name = 'arrival' RETURNING value"
+
+
+def accept(conn: WritingConnection, acceptance: Acceptance, distrusted_file: str = "") -> Accepted:
+    """Write down one received instance with its send requests, sub-operations and quiet units.
+
+    The same content under the same UID is one row (D4), other content under the same UID a second one that supersedes the first
+    (D13). `distrusted_file` names a file that turned out to be missing or damaged: a row that points to it is given this
+    instance's file instead, and counts as not coalesced.
+    """
+    instance, study_id, series_id = acceptance.instance, None, None
+    if acceptance.study is not None:
+        study_id = _study_id(conn, acceptance.study)
+        if acceptance.series is not None:
+            series_id = _series_id(conn, study_id, acceptance.series)
+    earlier, others = _same_content(conn, instance)
+    arrival = _next_arrival(conn)
+    coalesced, file = False, instance.file
+    if earlier is None:
+        if others:
+            conn.execute(_SUPERSEDE, (instance.declared.sop_instance_uid,))
+        instance_id = _insert_instance(conn, instance, series_id, arrival, routed=bool(acceptance.routes))
+    else:
+        instance_id, file = earlier
+        conn.execute(_MOVE_ARRIVAL, (arrival, bool(acceptance.routes), instance_id))
+        coalesced = file != distrusted_file
+        if not coalesced:
+            file = instance.file
+            conn.execute(_MOVE_FILE, (file, instance.data_set_offset, instance.note, instance_id))
+    destinations = _send(conn, acceptance.routes, instance, instance_id, repeat=earlier is not None)
+    for unit in acceptance.units:
+        _vote(conn, unit, series_id if unit.level == "series" else study_id)
+    return Accepted(
+        instance_id=instance_id,
+        coalesced=coalesced,
+        conflict=earlier is None and others,
+        destinations=destinations,
+        file=file,
+    )
+
+
+def mark_flushed(conn: WritingConnection, instance_ids: Iterable[int]) -> None:
+    """Note that these instances' files are on the disk. Needs no flush of its own: it rides with a later transaction."""
+    conn.executemany("UPDATE instance SET flushed = 1 WHERE id = ?", [(instance_id,) for instance_id in instance_ids])
+
+
+def drop_instance(conn: WritingConnection, file: str) -> bool:
+    """Take back the instance in `file`, whose flush failed, with its sub-operations: it was never acknowledged (D9).
+
+    Says whether there was one; a row that was given another file meanwhile stays.
+    """
+    row = conn.execute("SELECT id, sop_instance_uid, superseded FROM instance WHERE file = ?", (file,)).fetchone()
+    if row is None:
+        return False
+    instance_id, uid, superseded = row
+    conn.execute(
+        "DELETE FROM attempt WHERE sub_operation_id IN (SELECT id FROM sub_operation WHERE instance_id = ?)", (instance_id,)
+    )
+    conn.execute("DELETE FROM sub_operation WHERE instance_id = ?", (instance_id,))
+    conn.execute("DELETE FROM instance WHERE id = ?", (instance_id,))
+    if not superseded:
+        conn.execute(
+            "UPDATE instance SET superseded = 0 WHERE id ="
+            " (SELECT id FROM instance WHERE sop_instance_uid = ? ORDER BY arrival DESC LIMIT 1)",
+            (uid,),
+        )
+    return True
+
+
+def _study_id(conn: WritingConnection, offered: StudyRow) -> int:
+    uid = offered.study_instance_uid
+    known = conn.memory.studies.get(uid)
+    if known is None:
+        found = conn.execute(_STUDY_SELECT, (uid,)).fetchone()
+        if found is None:
+            study_id = _row_id(conn.execute(_STUDY_INSERT, msgspec.structs.astuple(offered)).lastrowid)
+            remember(conn.memory.studies, uid, (study_id, offered, offered))
+            return study_id
+        known = (found[0], StudyRow(*found[1:]), None)
+    study_id, stored, last = known
+    if offered == last:
+        return study_id
+    merged = _merge(stored, offered)
+    if merged != stored:
+        conn.execute(_STUDY_UPDATE, (*msgspec.structs.astuple(merged), study_id))
+    remember(conn.memory.studies, uid, (study_id, merged, offered))
+    return study_id
+
+
+def _series_id(conn: WritingConnection, study_id: int, offered: SeriesRow) -> int:
+    key = (study_id, offered.series_instance_uid)
+    known = conn.memory.series.get(key)
+    if known is None:
+        found = conn.execute(_SERIES_SELECT, key).fetchone()
+        if found is None:
+            series_id = _row_id(conn.execute(_SERIES_INSERT, (study_id, *msgspec.structs.astuple(offered))).lastrowid)
+            remember(conn.memory.series, key, (series_id, offered, offered))
+            return series_id
+        known = (found[0], SeriesRow(*found[1:]), None)
+    series_id, stored, last = known
+    if offered == last:
+        return series_id
+    merged = _merge(stored, offered)
+    if merged != stored:
+        conn.execute(_SERIES_UPDATE, (*msgspec.structs.astuple(merged), series_id))
+    remember(conn.memory.series, key, (series_id, merged, offered))
+    return series_id
+
+
+def _merge(stored: Row, offered: Row) -> Row:
+    """The newest value wins, but an absent one never wipes out one that is there."""
+    kind = type(stored)
+    pairs = zip(msgspec.structs.astuple(stored), msgspec.structs.astuple(offered), strict=True)
+    return kind(*(old if new in ("", "[]") else new for old, new in pairs))
+
+
+def _same_content(conn: WritingConnection, instance: InstanceRow) -> tuple[tuple[int, str] | None, bool]:
+    """Give row and file of the same content, and whether there is anything else under this UID."""
+    rows = conn.execute(_SAME_UID, (instance.declared.sop_instance_uid,)).fetchall()
+    for row_id, sha256, transfer_syntax_uid, file in rows:
+        if sha256 == instance.data_set_sha256 and transfer_syntax_uid == instance.declared.transfer_syntax_uid:
+            return (row_id, file), len(rows) > 1
+    return None, bool(rows)
+
+
+def _next_arrival(conn: WritingConnection) -> int:
+    memory = conn.memory
+    if memory.arrival >= memory.arrival_reserved:
+        memory.arrival_reserved = conn.execute(_ARRIVAL_RESERVE, (ARRIVALS_RESERVED,)).fetchone()[0]
+        memory.arrival = memory.arrival_reserved - ARRIVALS_RESERVED
+    memory.arrival += 1
+    return memory.arrival
+
+
+def _insert_instance(
+    conn: WritingConnection, instance: InstanceRow, series_id: int | None, arrival: int, *, routed: bool
+) -> int:
+    declared, source = instance.declared, instance.source
+    return _row_id(
+        conn.execute(
+            _INSTANCE_INSERT,
+            (
+                series_id,
+                declared.sop_instance_uid,
+                declared.sop_class_uid,
+                declared.transfer_syntax_uid,
+                instance.instance_number,
+                instance.number_of_frames,
+                instance.rows,
+                instance.columns,
+                instance.bits_allocated,
+                instance.file,
+                instance.data_set_offset,
+                instance.data_set_bytes,
+                instance.data_set_sha256,
+                source.protocol,
+                source.calling_aet,
+                source.called_aet,
+                source.address,
+                instance.received_at,
+                arrival,
+                routed,
+                instance.note,
+            ),
+        ).lastrowid
+    )
+
+
+def _send(
+    conn: WritingConnection, routes: Sequence[RouteRow], instance: InstanceRow, instance_id: int, *, repeat: bool
+) -> tuple[str, ...]:
+    """Make a sub-operation for each destination where this instance is not waiting already; give those destinations."""
+    uid, now = instance.declared.sop_instance_uid, instance.received_at
+    new = []
+    for route in routes:
+        if repeat and conn.execute(_STILL_REMAINING, (route.destination, uid, instance_id)).fetchone():
+            continue
+        request_id = _request_id(conn, route, instance)
+        conn.execute(_SUB_OPERATION_INSERT, (request_id, instance_id, route.destination, uid, now, now))
+        new.append(route.destination)
+    return tuple(new)
+
+
+def _request_id(conn: WritingConnection, route: RouteRow, instance: InstanceRow) -> int:
+    known = conn.memory.requests.get(route.transaction_uid)
+    if known is not None:
+        return known
+    found = conn.execute(_REQUEST_SELECT, (route.transaction_uid,)).fetchone()
+    if found is not None:
+        request_id: int = found[0]
+    else:
+        source = instance.source
+        who = f"{source.calling_aet or source.protocol} at {source.address}"
+        request_id = _row_id(
+            conn.execute(
+                _REQUEST_INSERT, (route.transaction_uid, route.rule, route.destination, who, instance.received_at)
+            ).lastrowid
+        )
+    remember(conn.memory.requests, route.transaction_uid, request_id)
+    return request_id
+
+
+def _vote(conn: WritingConnection, unit: QuietUnitRow, unit_id: int | None) -> None:
+    if unit_id is None:
+        return
+    destinations = msgspec.json.encode(unit.destinations).decode()
+    conn.execute(_QUIET_UNIT, (unit.rule, unit.level, unit_id, destinations, unit.matched, unit.vetoed, unit.due_at))
+
+
+def _row_id(lastrowid: int | None) -> int:
+    assert lastrowid is not None
+    return lastrowid

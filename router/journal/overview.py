@@ -1,0 +1,177 @@
+"""The state of the whole for people: totals, each destination, what is unrouted, what is parked. And: try the parked again.
+
+All but `retry_parked` only read; they are meant for the reading connection.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from router.dicom.uids import Uid
+
+LIST_LIMIT = 100
+"""Rows listed at once unless asked for otherwise."""
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Everything in the journal, counted."""
+
+    instances: int
+    bytes: int
+    unrouted: int
+    remaining: int
+    uncertain: int
+    completed: int
+    warning: int
+    failed: int
+
+
+class DestinationOverview(msgspec.Struct, frozen=True):
+    """One destination. `oldest_created_at` is when the longest waiting sub-operation was made; times are Unix seconds."""
+
+    name: str
+    state: str
+    reason: str
+    since: float | None
+    retry_at: float | None
+    remaining: int
+    in_flight: int
+    completed: int
+    warning: int
+    failed: int
+    oldest_created_at: float | None
+    next_due_at: float | None
+
+
+class UnroutedInstance(msgspec.Struct, frozen=True):
+    """A stored instance that no rule sent anywhere. `note` says when a rule could not be evaluated."""
+
+    instance_id: int
+    sop_instance_uid: Uid
+    sop_class_uid: Uid
+    protocol: str
+    calling_aet: str
+    address: str
+    received_at: float
+    note: str
+
+
+class ParkedInstance(msgspec.Struct, frozen=True):
+    """A failed sub-operation, waiting for a person."""
+
+    sub_operation_id: int
+    transaction_uid: Uid
+    destination: str
+    sop_instance_uid: Uid
+    sop_class_uid: Uid
+    transfer_syntax_uid: Uid
+    attempts: int
+    status: int | None
+    reason: str
+    ended_at: float | None
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """What `retry_parked` did: how many are due again, how many stay because the same or a newer one went after (D6)."""
+
+    retried: int
+    overtaken: int
+
+
+def totals(conn: sqlite3.Connection) -> Totals:
+    """Count instances and sub-operations."""
+    instances, size, unrouted = conn.execute(
+        "SELECT count(*), coalesce(sum(data_set_bytes), 0), coalesce(sum(routed = 0), 0) FROM instance"
+    ).fetchone()
+    states = dict(conn.execute("SELECT state, count(*) FROM sub_operation GROUP BY state").fetchall())
+    (uncertain,) = conn.execute(
+        "SELECT count(*) FROM sub_operation WHERE state = 'remaining' AND uncertain = 1"
+    ).fetchone()
+    return Totals(
+        instances=instances,
+        bytes=size,
+        unrouted=unrouted,
+        remaining=states.get("remaining", 0),
+        uncertain=uncertain,
+        completed=states.get("completed", 0),
+        warning=states.get("warning", 0),
+        failed=states.get("failed", 0),
+    )
+
+
+_DESTINATIONS = """
+WITH counted AS (
+  SELECT destination, sum(state = 'remaining') AS remaining, sum(in_flight) AS in_flight,
+         sum(state = 'completed') AS completed, sum(state = 'warning') AS warning, sum(state = 'failed') AS failed,
+         min(iif(state = 'remaining', created_at, NULL)) AS oldest,
+         min(iif(state = 'remaining' AND in_flight = 0, due_at, NULL)) AS next_due
+    FROM sub_operation GROUP BY destination
+)
+SELECT n.name, coalesce(d.state, ''), coalesce(d.reason, ''), d.since, d.retry_at,
+       coalesce(c.remaining, 0), coalesce(c.in_flight, 0), coalesce(c.completed, 0), coalesce(c.warning, 0),
+       coalesce(c.failed, 0), c.oldest, c.next_due
+  FROM (SELECT destination AS name FROM counted UNION SELECT name FROM destination) n
+  LEFT JOIN destination d ON d.name = n.name
+  LEFT JOIN counted c ON c.destination = n.name
+ ORDER BY n.name
+"""
+
+
+def destinations(conn: sqlite3.Connection) -> list[DestinationOverview]:
+    """Show every destination that the journal knows, also one that is no longer configured; by name."""
+    return [DestinationOverview(*row) for row in conn.execute(_DESTINATIONS)]
+
+
+def unrouted(conn: sqlite3.Connection, *, limit: int = LIST_LIMIT) -> list[UnroutedInstance]:
+    """List what no rule sent anywhere, newest first."""
+    rows = conn.execute(
+        "SELECT id, sop_instance_uid, sop_class_uid, protocol, calling_aet, address, received_at, note"
+        " FROM instance WHERE routed = 0 ORDER BY id DESC LIMIT ?",
+        (limit,),
+    )
+    return [UnroutedInstance(*row) for row in rows]
+
+
+def parked(
+    conn: sqlite3.Connection, *, destination: str | None = None, limit: int = LIST_LIMIT
+) -> list[ParkedInstance]:
+    """List what failed for good, newest first."""
+    rows = conn.execute(
+        "SELECT s.id, q.transaction_uid, s.destination, s.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,"
+        " s.attempts, s.status, s.reason, s.ended_at"
+        " FROM sub_operation s JOIN send_request q ON q.id = s.send_request_id JOIN instance i ON i.id = s.instance_id"
+        " WHERE s.state = 'failed' AND (:destination IS NULL OR s.destination = :destination)"
+        " ORDER BY s.id DESC LIMIT :limit",
+        {"destination": destination, "limit": limit},
+    )
+    return [ParkedInstance(*row) for row in rows]
+
+
+# A newer version that went out, or is going out, must not be overwritten at the destination by this older one;
+# and the same content is not sent twice.
+_OVERTAKEN = """
+SELECT s.id FROM sub_operation s
+ WHERE s.state = 'failed' AND (:destination IS NULL OR s.destination = :destination)
+   AND EXISTS (SELECT 1 FROM instance j JOIN sub_operation o ON o.instance_id = j.id
+                WHERE j.sop_instance_uid = s.sop_instance_uid AND o.destination = s.destination AND o.id > s.id
+                  AND (o.state IN ('completed', 'warning') OR o.in_flight = 1 OR o.instance_id = s.instance_id))
+"""
+
+
+def retry_parked(conn: sqlite3.Connection, *, destination: str | None = None, now: float) -> Retried:
+    """Make failed sub-operations due again with all their chances, for one destination or (None) for all.
+
+    The clock of their lifetime starts anew. An operation of the writer.
+    """
+    which = {"destination": destination, "now": now}
+    (overtaken,) = conn.execute(f"SELECT count(*) FROM ({_OVERTAKEN})", which).fetchone()
+    retried = conn.execute(
+        "UPDATE sub_operation SET state = 'remaining', in_flight = 0, attempts = 0, instance_failures = 0,"
+        " due_at = :now, created_at = :now, ended_at = NULL"
+        " WHERE state = 'failed' AND (:destination IS NULL OR destination = :destination)"
+        f" AND id NOT IN ({_OVERTAKEN})",
+        which,
+    ).rowcount
+    return Retried(retried=retried, overtaken=overtaken)

@@ -1,0 +1,152 @@
+"""Send requests (SEND-RS jobs) as people see them: what asked for them and how far each one is. Closing them.
+
+They are opened where their sub-operations are made: in `acceptance` and in `quiet_units`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from router.dicom.uids import Uid
+from router.journal.records import SubOperationState
+
+LIST_LIMIT = 100
+"""Requests shown at once unless asked for otherwise."""
+
+
+class RequestSummary(msgspec.Struct, frozen=True):
+    """One send request with its counts. `closed_at` is None while instances may still be added."""
+
+    transaction_uid: Uid
+    origin: str
+    rule: str
+    destination: str
+    source: str
+    created_at: float
+    closed_at: float | None
+    remaining: int
+    completed: int
+    warning: int
+    failed: int
+
+    @property
+    def finished(self) -> bool:
+        """Nothing will be added and nothing is left to do."""
+        return self.closed_at is not None and self.remaining == 0
+
+
+class AttemptLine(msgspec.Struct, frozen=True):
+    """One attempt as it was made; `outcome` is empty while it is under way."""
+
+    started_at: float
+    ended_at: float | None
+    outcome: str
+    status: int | None
+    reason: str
+
+
+class SubOperationLine(msgspec.Struct, frozen=True):
+    """One instance of a send request, with its attempts, oldest first."""
+
+    sub_operation_id: int
+    sop_instance_uid: Uid
+    state: SubOperationState
+    in_flight: bool
+    uncertain: bool
+    due_at: float
+    ended_at: float | None
+    status: int | None
+    reason: str
+    attempts: tuple[AttemptLine, ...]
+
+
+class RequestDetail(msgspec.Struct, frozen=True):
+    """A send request and a page of its sub-operations."""
+
+    summary: RequestSummary
+    sub_operations: tuple[SubOperationLine, ...]
+
+
+_SUMMARY = """
+SELECT q.transaction_uid, q.origin, q.rule, q.destination, q.source, q.created_at, q.closed_at,
+       coalesce(sum(s.state = 'remaining'), 0), coalesce(sum(s.state = 'completed'), 0),
+       coalesce(sum(s.state = 'warning'), 0), coalesce(sum(s.state = 'failed'), 0)
+  FROM send_request q LEFT JOIN sub_operation s ON s.send_request_id = q.id
+ WHERE q.id IN ({chosen})
+ GROUP BY q.id
+ ORDER BY q.id DESC
+"""
+_NEWEST = _SUMMARY.format(chosen="SELECT id FROM send_request WHERE id < ? ORDER BY id DESC LIMIT ?")
+_NEWEST_OF_DESTINATION = _SUMMARY.format(
+    chosen="SELECT id FROM send_request WHERE id < ? AND destination = ? ORDER BY id DESC LIMIT ?"
+)
+_ONE = _SUMMARY.format(chosen="SELECT id FROM send_request WHERE transaction_uid = ?")
+_BEYOND_ALL_IDS = 2**62
+
+
+def list_requests(
+    conn: sqlite3.Connection, *, destination: str | None = None, limit: int = LIST_LIMIT
+) -> list[RequestSummary]:
+    """List the newest send requests with their counts, newest first."""
+    if destination is None:
+        rows = conn.execute(_NEWEST, (_BEYOND_ALL_IDS, limit))
+    else:
+        rows = conn.execute(_NEWEST_OF_DESTINATION, (_BEYOND_ALL_IDS, destination, limit))
+    return [_summary(row) for row in rows]
+
+
+def inspect_request(
+    conn: sqlite3.Connection, transaction_uid: Uid, *, offset: int = 0, limit: int = LIST_LIMIT
+) -> RequestDetail | None:
+    """Show one send request with `limit` of its sub-operations from `offset`, and their attempts; None when it is unknown."""
+    row = conn.execute(_ONE, (transaction_uid,)).fetchone()
+    if row is None:
+        return None
+    lines = conn.execute(
+        "SELECT s.id, s.sop_instance_uid, s.state, s.in_flight, s.uncertain, s.due_at, s.ended_at, s.status, s.reason"
+        " FROM sub_operation s JOIN send_request q ON q.id = s.send_request_id"
+        " WHERE q.transaction_uid = ? ORDER BY s.id LIMIT ? OFFSET ?",
+        (transaction_uid, limit, offset),
+    ).fetchall()
+    return RequestDetail(_summary(row), tuple(_line(conn, line) for line in lines))
+
+
+def close(conn: sqlite3.Connection, transaction_uids: Iterable[Uid], *, now: float) -> None:
+    """Close send requests: nothing more will be added to them. Closing one again changes nothing."""
+    conn.executemany(
+        "UPDATE send_request SET closed_at = ? WHERE transaction_uid = ? AND closed_at IS NULL",
+        [(now, uid) for uid in transaction_uids],
+    )
+
+
+def close_all(conn: sqlite3.Connection, *, now: float) -> int:
+    """Close every open send request, at start: the associations that opened them are gone. Answers how many."""
+    return conn.execute("UPDATE send_request SET closed_at = ? WHERE closed_at IS NULL", (now,)).rowcount
+
+
+def _summary(row: tuple[Any, ...]) -> RequestSummary:
+    return RequestSummary(*row)
+
+
+def _line(conn: sqlite3.Connection, row: tuple[Any, ...]) -> SubOperationLine:
+    sub_operation_id, uid, state, in_flight, uncertain, due_at, ended_at, status, reason = row
+    attempts = conn.execute(
+        "SELECT started_at, ended_at, outcome, status, reason FROM attempt WHERE sub_operation_id = ? ORDER BY id",
+        (sub_operation_id,),
+    )
+    return SubOperationLine(
+        sub_operation_id=sub_operation_id,
+        sop_instance_uid=uid,
+        state=state,
+        in_flight=bool(in_flight),
+        uncertain=bool(uncertain),
+        due_at=due_at,
+        ended_at=ended_at,
+        status=status,
+        reason=reason,
+        attempts=tuple(AttemptLine(*attempt) for attempt in attempts),
+    )

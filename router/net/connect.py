@@ -1,0 +1,134 @@
+"""Associations that we open: connect, ask, and say in terms of `DeliveryError` why not. Decides nothing about trying again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import assert_never
+
+import anyio
+
+from router.dicom.uids import AETitle
+from router.dimse.events import (
+    Aborted,
+    AssociateAccepted,
+    AssociateRejected,
+    AssociateRequested,
+    CommandReceived,
+    DataReceived,
+    Event,
+    ProposedContext,
+    Released,
+    ReleaseRequested,
+)
+from router.dimse.upper_layer import UpperLayer
+from router.errors import DeliveryError, Misconfigured, PeerError, Transient
+from router.net.association import AssociationStream
+
+REJECTED_TRANSIENT = 2
+
+_REJECTIONS = {
+    (1, 1): "no reason given",
+    (1, 2): "application context name not supported",
+    (1, 3): "calling AE title not recognized",
+    (1, 7): "called AE title not recognized",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "local limit exceeded",
+}
+"""Source and reason in words (PS3.8 Table 9-21)."""
+
+
+async def connect_association(
+    *,
+    host: str,
+    port: int,
+    called_aet: AETitle,
+    calling_aet: AETitle,
+    contexts: Sequence[ProposedContext],
+    max_pdu_bytes: int,
+    connect_s: float,
+    answer_s: float,
+) -> AssociationStream:
+    """Open a connection and negotiate an association; the caller ends it with `release`, or aborts its layer and closes the stream.
+
+    Raises Transient (unreachable, silent, closed, aborted, busy) or Misconfigured (rejected for good), with the peer's words.
+    """
+    stream = await _connect(host, port, max_pdu_bytes, connect_s)
+    established = False
+    try:
+        stream.layer.request(called_aet=called_aet, calling_aet=calling_aet, contexts=contexts)
+        await stream.flush(answer_s)
+        for event in await stream.events(answer_s):
+            failure = _why_not(event)
+            if failure is not None:
+                raise failure
+        established = True
+    except TimeoutError:
+        raise Transient(f"no answer to the association request within {answer_s:g} s") from None
+    except PeerError as error:
+        raise Transient(f"association not established: {error.problem}") from error
+    finally:
+        if not established:
+            await _abandon(stream)
+    return stream
+
+
+async def release(stream: AssociationStream, timeout_s: float) -> None:
+    """Release an association and close the connection; abort it when the peer does not confirm within `timeout_s`. Never raises."""
+    deadline = anyio.current_time() + timeout_s
+    try:
+        stream.layer.release()
+        released = False
+        while not released:
+            for event in await stream.events(max(deadline - anyio.current_time(), 0.0)):
+                match event:
+                    case Released() | Aborted():
+                        released = True
+                    case ReleaseRequested():  # both at once (PS3.8 §7.2.2.7)
+                        stream.layer.confirm_release()
+                    case _:
+                        pass  # what the peer had under way; nobody waits for it any more
+    except (TimeoutError, PeerError):
+        pass
+    finally:
+        await _abandon(stream)
+
+
+async def _connect(host: str, port: int, max_pdu_bytes: int, connect_s: float) -> AssociationStream:
+    def new_stream() -> AssociationStream:
+        return AssociationStream(UpperLayer(requestor=True, max_pdu_bytes=max_pdu_bytes))
+
+    try:
+        with anyio.fail_after(connect_s):
+            _, stream = await asyncio.get_running_loop().create_connection(new_stream, host, port)
+    except TimeoutError:
+        raise Transient(f"no connection to {host}:{port} within {connect_s:g} s") from None
+    except OSError as error:
+        raise Transient(f"no connection to {host}:{port}: {error.strerror or error}") from error
+    return stream
+
+
+def _why_not(event: Event) -> DeliveryError | None:
+    match event:
+        case AssociateAccepted():
+            return None
+        case AssociateRejected(result, source, reason):
+            words = _REJECTIONS.get((source, reason), "reason unknown")
+            problem = f"association rejected ({result},{source},{reason}): {words}"
+            return Transient(problem) if result == REJECTED_TRANSIENT else Misconfigured(problem)
+        case Aborted(source, reason):
+            return Transient(f"association request aborted by the peer ({source},{reason})")
+        case ReleaseRequested() | Released() | CommandReceived() | DataReceived() | AssociateRequested():
+            return Transient("the peer ended the association at once")
+        case _:
+            assert_never(event)
+
+
+async def _abandon(stream: AssociationStream) -> None:
+    """Abort what is not yet over, close; also when we are being cancelled."""
+    with anyio.CancelScope(shield=True):
+        if not stream.layer.closed:
+            stream.layer.abort()
+        await stream.aclose()

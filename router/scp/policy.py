@@ -1,0 +1,128 @@
+"""Who may associate and for what: called and calling AE title, address, user identity, SOP classes, transfer syntaxes. Pure.
+
+Answers are those of PS3.8 Table 9-21. Titles are compared exactly (case counts); user identity is never logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from router.config.model import DicomConfig, Peer
+from router.dicom.sop_classes import STORAGE_SOP_CLASSES, looks_like_service
+from router.dicom.transfer_syntax import is_big_endian
+from router.dicom.transfer_syntax import name_of as name_of_transfer_syntax
+from router.dicom.uids import APPLICATION_CONTEXT, VERIFICATION, AETitle, Uid
+from router.dimse.events import AssociateRequest, UserIdentity
+from router.errors import Refused
+
+PERMANENT, TRANSIENT = 1, 2
+MAX_AE_TITLE_LENGTH = 16
+MAX_IDENTITY_BYTES = 16 * 1024
+"""Primary and secondary field together. Tokens and SAML assertions in use are some KiB; more is not one (B15)."""
+KNOWN_IDENTITY_KINDS = range(1, 6)
+"""Username, with passcode, Kerberos, SAML, JWT (PS3.7 §D.3.3.7)."""
+
+IdentityHook = Callable[[UserIdentity, AETitle, str], bytes | None]
+"""Decides on an offered identity, given the calling AE title and the address: None accepts without an answer, bytes are the server
+response for a peer that asked for one. Raises Refused to reject the association."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Result, source and reason of an A-ASSOCIATE-RJ, and why, for the log. `unknown_peer`: registering the caller would mend it."""
+
+    result: int
+    source: int
+    reason: int
+    why: str
+    unknown_peer: bool = False
+
+
+APPLICATION_CONTEXT_UNKNOWN = Rejection(PERMANENT, 1, 2, "unknown application context")
+CALLED_AET_UNKNOWN = Rejection(PERMANENT, 1, 7, "called AE title is not ours")
+CALLING_AET_INVALID = Rejection(PERMANENT, 1, 3, "calling AE title is not one")
+CALLER_UNKNOWN = Rejection(PERMANENT, 1, 3, "calling AE title and address are not registered", unknown_peer=True)
+IDENTITY_UNUSABLE = Rejection(PERMANENT, 1, 1, "user identity of unknown type or too large")
+NO_ROOM = Rejection(TRANSIENT, 3, 1, "no room on the disk")
+TOO_MANY_ASSOCIATIONS = Rejection(TRANSIENT, 3, 2, "too many associations")
+TOO_MANY_OF_PEER = Rejection(TRANSIENT, 3, 2, "too many associations of this peer")
+
+
+def ignore_identity(identity: UserIdentity, calling_aet: AETitle, address: str) -> bytes | None:
+    """Accept every user identity without looking at it, and do not answer it (PS3.7 §D.3.3.7 leaves that to the requestor)."""
+    return None
+
+
+def is_ae_title(text: str) -> bool:
+    """Say whether `text`, spaces around it stripped, is an AE title: 1 to 16 printable ASCII characters, no backslash (PS3.5 §6.2)."""
+    return 0 < len(text) <= MAX_AE_TITLE_LENGTH and text.isascii() and text.isprintable() and "\\" not in text
+
+
+class AssociationPolicy:
+    """The policy of one configuration; a reload makes a new one."""
+
+    def __init__(
+        self, config: DicomConfig, peers: Mapping[str, Peer], *, identity: IdentityHook = ignore_identity
+    ) -> None:
+        self.config = config
+        self._peers = [(peer.ae_title, ip_network(peer.address, strict=False)) for peer in peers.values()]
+        self._identity = identity
+
+    def rejection(self, request: AssociateRequest, address: str) -> Rejection | None:
+        """Say why a caller is not let in, or None. Load, room and identity are asked for after this."""
+        if request.application_context != APPLICATION_CONTEXT:
+            return APPLICATION_CONTEXT_UNKNOWN
+        if request.called_aet != self.config.ae_title:
+            return CALLED_AET_UNKNOWN
+        if not is_ae_title(request.calling_aet):
+            return CALLING_AET_INVALID
+        if not self._is_registered(request.calling_aet, address):
+            return CALLER_UNKNOWN
+        return None
+
+    def identity_answer(self, request: AssociateRequest, address: str) -> bytes | None | Rejection:
+        """Ask the identity hook; the server response, None for no answer, or why the caller is not let in (PS3.7 §D.3.3.7.3)."""
+        identity = request.user_identity
+        if identity is None:
+            return None
+        if identity.kind not in KNOWN_IDENTITY_KINDS:
+            return IDENTITY_UNUSABLE
+        if len(identity.primary) + len(identity.secondary) > MAX_IDENTITY_BYTES:
+            return IDENTITY_UNUSABLE
+        try:
+            answer = self._identity(identity, request.calling_aet, address)
+        except Refused as refusal:
+            return Rejection(PERMANENT, 2, 1, refusal.reason)
+        return answer if identity.answer_requested else None
+
+    def accepts_sop_class(self, uid: Uid) -> bool:
+        """Say whether a presentation context for it is accepted: Verification, all storage, and what is unknown if so configured."""
+        if uid == VERIFICATION or uid in STORAGE_SOP_CLASSES:
+            return True
+        return self.config.accept_unknown_sop_classes and not looks_like_service(uid)
+
+    def accepts_transfer_syntax(self, uid: Uid) -> bool:
+        """Say whether a data set in it is taken as it comes."""
+        if is_big_endian(uid):
+            return self.config.accept_big_endian
+        return self.config.accept_unknown_transfer_syntaxes or name_of_transfer_syntax(uid) != uid
+
+    def _is_registered(self, calling_aet: AETitle, address: str) -> bool:
+        caller = _address(address)
+        if caller is None:
+            return False
+        if not self._peers:
+            return caller.is_loopback
+        return any(title == calling_aet and caller in network for title, network in self._peers)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """The caller's address; an IPv4 address that came through an IPv6 socket counts as what it is."""
+    try:
+        address = ip_address(text)
+    except ValueError:  # the peer was gone before it could be asked for
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,77 @@
+"""The few operating-system calls that durability rests on, as one object, so that a test can make the n-th of them fail (L0).
+
+`SystemDisk` is `os` itself: its attributes are the built-in functions, there is no cost in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final, Protocol
+
+from router.errors import StorageError
+
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class NoSpace(StorageError):
+    """The disk, its inodes or a quota is used up; nothing is broken (D7)."""
+
+
+class Disk(Protocol):
+    """What the store asks of `os`. Every method raises OSError."""
+
+    def open(self, path: str, flags: int, mode: int = 0o777, /) -> int: ...
+
+    def write(self, fd: int, data: bytes | bytearray | memoryview, /) -> int: ...
+
+    def pwrite(self, fd: int, data: bytes, offset: int, /) -> int: ...
+
+    def fdatasync(self, fd: int, /) -> None: ...
+
+    def fsync(self, fd: int, /) -> None: ...
+
+    def close(self, fd: int, /) -> None: ...
+
+    def unlink(self, path: str, /) -> None: ...
+
+    def rename(self, source: str, target: str, /) -> None: ...
+
+    def mkdir(self, path: str, mode: int = 0o777, /) -> None: ...
+
+
+class SystemDisk:
+    open = staticmethod(os.open)
+    write = staticmethod(os.write)
+    pwrite = staticmethod(os.pwrite)
+    fdatasync = staticmethod(os.fdatasync)
+    fsync = staticmethod(os.fsync)
+    close = staticmethod(os.close)
+    unlink = staticmethod(os.unlink)
+    rename = staticmethod(os.rename)
+    mkdir = staticmethod(os.mkdir)
+
+
+def storage_error(doing: str, error: OSError) -> StorageError:
+    """Say which disk operation failed and how, as NoSpace when the disk is full."""
+    kind = NoSpace if error.errno in NO_SPACE else StorageError
+    return kind(f"{doing}: {error.strerror or error}")
+
+
+def write_all(disk: Disk, fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write every byte; a short write goes on where it stopped."""
+    written = disk.write(fd, data)
+    if written == len(data):
+        return
+    with memoryview(data) as view:
+        while written < len(view):
+            written += disk.write(fd, view[written:])
+
+
+def sync_folder(disk: Disk, path: str) -> None:
+    """Make the names in a folder durable (D1)."""
+    fd = disk.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        disk.fsync(fd)
+    finally:
+        disk.close(fd)
