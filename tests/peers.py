@@ -196,17 +196,20 @@ class Process:
 
 
 class StoreScp(Process):
-    """dcmtk's storescp, keeping data sets bit for bit as received. `options` go on its command line."""
+    """dcmtk's storescp, keeping data sets bit for bit as received. `options` go on its command line.
 
-    def __init__(self, folder: Path, port: int | None = None, *options: str, nodelay: bool = True):
+    `accept` is its option for transfer syntaxes: "+xa" takes all, "+x=" uncompressed ones only.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None, *options: str, accept: str = "+xa", nodelay: bool = True):
         self.port = port or free_port()
-        self.options, self.nodelay = options, nodelay
+        self.options, self.accept, self.nodelay = options, accept, nodelay
         super().__init__("storescp", folder, [self.port])
         self.received = folder / "received"
         self.received.mkdir(exist_ok=True)
 
     def command(self) -> list[str]:
-        return [require("storescp"), "-pm", "+xa", "+B", *self.options, "-od", str(self.received), str(self.port)]
+        return [require("storescp"), "-pm", self.accept, "+B", *self.options, "-od", str(self.received), str(self.port)]
 
     def environment(self) -> Mapping[str, str]:
         return {**os.environ, "TCP_NODELAY": "1"} if self.nodelay else os.environ

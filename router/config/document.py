@@ -108,7 +108,7 @@ def _syntax_error(file: str, text: str, message: str) -> ConfigError:
     lines = text.rstrip().split("\n")
     number = int(place[1]) if place and place[1] else len(lines)
     if "integer string conversion" in problem:
-        problem, number = "a number has too many digits", _longest_number_line(lines)
+        return ConfigError(file, "", "not TOML: a number has too many digits", line=_longest_number_line(lines))
     line = lines[number - 1] if number <= len(lines) else ""
     return ConfigError(file, "", f"not TOML: {problem}", hint=_syntax_hint(line, problem), line=number)
 

@@ -99,13 +99,17 @@ class KeyLines:
         return None
 
     def duplicates(self) -> list[tuple[Definition, Definition]]:
-        """Find each name that stands twice, as its first definition and the later one."""
+        """Find each name that stands twice, as its first definition and the later one; not what stands in it once more."""
         first: dict[Path, Definition] = {}
         found = []
+        again: set[Path] = set()
         for definition in self.definitions:
-            if definition.path in first and definition.path not in self._entries:
-                found.append((first[definition.path], definition))
-            first.setdefault(definition.path, definition)
+            path = definition.path
+            if path in first and path not in self._entries:
+                again.add(path)
+                if not any(path[:length] in again for length in range(1, len(path))):
+                    found.append((first[path], definition))
+            first.setdefault(path, definition)
         return found
 
     def _scan_document(self) -> None:

@@ -55,7 +55,9 @@ class TableReader:
         values = dict(given)
         is_whole = True
         for name, field in fields.items():
-            value = self._read_field(field, raw[name], (*at, name)) if name in raw else None
+            value = (
+                self._read_field(field, raw[name], (*at, name)) if name in raw else self._default(field, (*at, name))
+            )
             if name not in raw and field.required:
                 self.report(at, (), f"{name} is missing")
             if value is not None:
@@ -63,6 +65,12 @@ class TableReader:
             elif field.required:
                 is_whole = False
         return kind.cls(**values) if is_whole else None
+
+    def _default(self, field: inspect.Field, at: Keys) -> object | None:
+        """Give what holds when a key or table is not there. Paths among it are taken from the file's folder as well."""
+        if isinstance(field.type, inspect.StructType) and field.type.cls is not Listen:
+            return self.read_struct(field.type, {}, at)
+        return self._file.parent / field.default if isinstance(field.default, Path) else None
 
     def _report_unknown(
         self, kind: inspect.StructType, at: Keys, name: str, known: Iterable[str], *, is_table: bool

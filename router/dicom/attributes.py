@@ -31,7 +31,7 @@ _ONE_OF_SEVERAL: Final = {
 
 
 class UnknownAttribute(ValueError):
-    """A text that names no attribute. `nearest` is the keyword that it looks most like, or ""; `problem` says what is wrong."""
+    """A text that names no attribute. `problem` says why, `nearest` is the keyword that it looks most like, or ""."""
 
     def __init__(self, text: str, problem: str, nearest: str = ""):
         self.text, self.problem, self.nearest = text, problem, nearest
@@ -61,7 +61,7 @@ def path_name(path: AttributePath) -> str:
 
 @lru_cache(maxsize=4096)
 def vr_of(tag: int) -> str:
-    """Give the value representation that the dictionary has for a tag: "LO" for private creators, "UN" if it has none."""
+    """Give the VR that the dictionary has for a tag: "LO" for private creators, "UN" if it has none."""
     group, element = tag >> 16, tag & 0xFFFF
     if element == 0:
         return "UL"
@@ -95,8 +95,8 @@ def _name(tag: int) -> str:
 
 _INDEXED: Final = (
     # study, with its patient (PS3.18 Tables 10.6.1-5 and 10.6.3-3)
-    "StudyInstanceUID PatientID IssuerOfPatientID PatientName PatientBirthDate PatientSex StudyDate StudyTime AccessionNumber "
-    "ReferringPhysicianName StudyID StudyDescription TimezoneOffsetFromUTC "
+    "StudyInstanceUID PatientID IssuerOfPatientID PatientName PatientBirthDate PatientSex StudyDate StudyTime "
+    "AccessionNumber ReferringPhysicianName StudyID StudyDescription TimezoneOffsetFromUTC "
     # series (Table 10.6.3-4)
     "SeriesInstanceUID Modality SeriesNumber SeriesDescription BodyPartExamined PerformedProcedureStepStartDate "
     "PerformedProcedureStepStartTime RequestAttributesSequence.ScheduledProcedureStepID "

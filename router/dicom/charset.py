@@ -1,7 +1,7 @@
 """Text of a data set as Unicode, by its Specific Character Set (PS3.3 §C.12.1.1.2, PS3.5 §6.1).
 
-Decoding is total: bytes that do not fit become U+FFFD, so that a comparison fails rather than matches by accident, and nothing
-is ever raised. Control characters stay as they are; to escape them is the business of whoever prints.
+Decoding is total: bytes that do not fit become U+FFFD, so that a comparison fails rather than matches by accident, and
+nothing is ever raised. Control characters stay as they are; to escape them is the business of whoever prints.
 """
 
 from __future__ import annotations
@@ -28,15 +28,20 @@ _KEEPS_ESCAPES: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 _FRAGMENTS: Final = re.compile(rb"\x1b?[^\x1b]*")
 _RESETS_NAME: Final = re.compile(rb"[\\^=\r\n\f\t]")
 _RESETS_TEXT: Final = re.compile(rb"[\\\r\n\f\t]")
-_TERM: Final = re.compile(r"(ISO.?2022.?IR|ISO.?IR).?(\d+)")
-_ALIASES: Final = {"UTF-8": "ISO_IR 192", "UTF8": "ISO_IR 192", "ISO 2022 IR 192": "ISO_IR 192", "GB2312": "ISO 2022 58"}
+_TERM: Final = re.compile(r"(ISO.?2022.?IR|ISO.?IR)\D?(\d+)", re.ASCII)
+_ALIASES: Final = {
+    "UTF-8": "ISO_IR 192",
+    "UTF8": "ISO_IR 192",
+    "ISO 2022 IR 192": "ISO_IR 192",
+    "GB2312": "ISO 2022 58",
+}
 _CODECS: Final = {**python_encoding, "": _DEFAULT_CODEC, "ISO_IR 6": _DEFAULT_CODEC, "ISO 2022 IR 6": _DEFAULT_CODEC}
 
 
 def decode(raw: bytes, vr: str, charsets: Sequence[str]) -> str:
     """Decode one element's bytes, all its values together; split at backslashes afterwards, never before.
 
-    (The second byte of a Chinese or Japanese character can be 5CH.) `charsets` are the values of Specific Character Set, if any.
+    (The second byte of a Chinese or Japanese character can be 5CH.) `charsets`: the values of Specific Character Set.
     """
     if vr not in TEXT_VRS and vr != "UN":
         return raw.decode("latin_1")

@@ -66,7 +66,7 @@ class Element(msgspec.Struct, frozen=True, gc=False):
 class Header:
     """The wanted attributes of a data set, or of one item of a sequence in it.
 
-    `flaw` is the gravest thing that was wrong, or None; `problem` tells it for people, without any value of the data set.
+    `flaw` is the gravest thing that was wrong, or None; `problem` tells it for people, without any value.
     """
 
     __slots__ = ("_big_endian", "_inherited", "_texts", "elements", "flaw", "problem")

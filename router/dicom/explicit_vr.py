@@ -1,6 +1,6 @@
 """Which value representation an element gets when it is written with explicit VR (PS3.5 §6.2, §A.2), and its header.
 
-Where the dictionary leaves a choice, the VR that holds every length is taken: OW for pixel, overlay, waveform and LUT data.
+Where the dictionary leaves a choice, the VR that holds every length is taken: OW for pixel, waveform and LUT data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ SHORT_VRS: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS S
 
 SWAP_UNIT: Final = dict.fromkeys(b"AT OW SS US".split(), 2) | dict.fromkeys(b"FL OF OL SL UL".split(), 4)
 SWAP_UNIT.update(dict.fromkeys(b"FD OD OV SV UV".split(), 8))
-"""Bytes of one number in a value of a VR; what is not here has no byte order (PS3.5 §7.3)."""
+"""Bytes of one number in a value of a VR; what is not here has no byte order (PS3.5 §7.3).
+
+OW is 16-bit words also where Bits Allocated is 32, as DCMTK has it."""
 
 _SHORT_HEADER: Final = struct.Struct("<HH2sH")
 _LONG_HEADER: Final = struct.Struct("<HH2sHL")

@@ -1,7 +1,7 @@
 """Implicit VR Little Endian or Explicit VR Big Endian to Explicit VR Little Endian, streamed (PS3.5 §7, §A.1 to A.3).
 
-Values and their order stay as they are; group lengths go; sequences are written with undefined length, so that one pass is enough.
-Memory is one chunk plus an element header. PS3.18 §8.7.3 forbids the first two syntaxes on the web.
+Values and their order stay as they are; group lengths go; sequences get undefined length, so that one pass is enough.
+Memory is one chunk and an element header. PS3.18 §8.7.3 forbids the first two syntaxes on the web.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class CannotReencode(RouterError):
 
 @dataclass(slots=True)
 class _Level:
-    """An open sequence or data set. `end` is where it ends, None when a delimiter ends it (or the data, at the root)."""
+    """An open sequence or data set. `end` is where it ends, None when a delimiter ends it (at the root: the data)."""
 
     is_sequence: bool
     end: int | None
@@ -109,13 +109,14 @@ class Reencoder:
 
     def _header(self, data: bytes, at: int) -> int:
         """Read one element, item or delimiter header; give its length in bytes, 0 when it is not whole yet."""
+        level = self._levels[-1]
+        if level.end is not None and self._position + 8 > level.end:
+            raise self._error("bytes that are no element at the end of a sequence or item")
         if len(data) - at < 8:
             return 0
-        level = self._levels[-1]
         little = self._implicit or level.verbatim
         group, element, length = (_LITTLE if little else _BIG).unpack_from(data, at)
         tag = group << 16 | element
-        self._check_end(level, self._position + 8, tag)
         if level.is_sequence:
             self._in_sequence(level, tag, length)
             return 8
@@ -216,7 +217,8 @@ class Reencoder:
             self._out.append(data[:taken])
         else:
             whole = taken - taken % unit
-            numbers = array(_ARRAY_CODE[unit], data[:whole])
+            numbers = array(_ARRAY_CODE[unit])
+            numbers.frombytes(data[:whole])
             numbers.byteswap()
             self._out += (numbers.tobytes(), data[whole:taken])
         return taken

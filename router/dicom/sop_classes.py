@@ -1,7 +1,7 @@
 """Which SOP classes are storage (PS3.4 §B.5, §GG.3), and which UIDs certainly are some other service.
 
-The list is pydicom's copy of PS3.6 Table A-1, retired classes included, plus what is newer. It never decides policy: whether an
-unknown class is accepted is the configuration's.
+The list is pydicom's copy of PS3.6 Table A-1, retired classes included, plus what is newer. It never decides policy:
+whether an unknown class is accepted is the configuration's.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def is_storage(uid: Uid) -> bool:
 def looks_like_service(uid: Uid) -> bool:
     """Say whether a UID is a service, not something to store, so that "accept unknown SOP classes" leaves it alone.
 
-    Every UID of the standard's own root counts as a service, unless it is storage or lies where new storage classes are numbered.
-    Nothing can be said about a private UID: it does not count.
+    Every UID of the standard's own root counts as a service, unless it is storage or lies where new storage classes
+    are numbered. Nothing can be said about a private UID: it does not count.
     """
     if uid in STORAGE_SOP_CLASSES:
         return False

@@ -1,7 +1,7 @@
-"""What an answer means: one table from a DIMSE status, a STOW reason, an HTTP status or an association reject to a verdict.
+"""What an answer means: one table from DIMSE status, STOW reason, HTTP status or association reject to a verdict.
 
-Reliability-study D12. Every function is total: a code that nobody wrote down is UNCERTAIN, never a success. Pure; it knows no
-destination and decides no date (that is `sending.retry`).
+Reliability-study D12. Every function is total: a code that nobody wrote down is UNCERTAIN, never a success. Pure; it
+knows no destination and decides no date (that is `sending.retry`).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def store_status(status: int) -> Meaning:
 
 
 def failure_reason(reason: int) -> Meaning:
-    """Say what a Failure Reason (0008,1197) in a Failed SOP Sequence means (PS3.18 Table I.2-2): never a plain success."""
+    """Say what a Failure Reason in a Failed SOP Sequence means (PS3.18 Table I.2-2): never a plain success."""
     if reason == _STOW_TRANSFER_SYNTAX:
         return _TRANSFER_SYNTAX
     if reason in (0x0111, _STOW_EXISTS):
@@ -146,7 +146,7 @@ def failure_reason(reason: int) -> Meaning:
 
 
 def warning_reason(reason: int) -> Meaning:
-    """Say what a Warning Reason (0008,1196) in a Referenced SOP Sequence means: stored, whatever the number (PS3.18 Table I.2-1)."""
+    """Say what a Warning Reason means (PS3.18 Table I.2-1): stored, whatever the number."""
     meaning = store_status(reason)
     if meaning.verdict is Verdict.WARNING:
         return meaning
@@ -179,5 +179,5 @@ def association_reject(result: int, source: int, reason: int) -> Meaning:
 
 
 def context_refused(result: int) -> Meaning:
-    """Say what a presentation context that cannot be used means (PS3.8 Table 9-18): its instances can never go this way."""
+    """Say what a presentation context that was not accepted means for its instances (PS3.8 Table 9-18)."""
     return Meaning(Verdict.NEVER, _CONTEXT_RESULTS.get(result, f"presentation context result {result}"))

@@ -1,7 +1,7 @@
 """How a data set is encoded, told by its transfer syntax UID (PS3.5 §10, Annex A).
 
-Answers questions only; it never decodes. A UID that nobody knows counts as Explicit VR Little Endian, because everything that the
-standard added since 1993 is.
+Answers questions only; it never decodes. A UID that nobody knows counts as Explicit VR Little Endian, because all
+that the standard added since 1993 is.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def is_big_endian(uid: Uid) -> bool:
 
 
 def is_deflated(uid: Uid) -> bool:
-    """Say whether the whole data set is one raw deflate stream (PS3.5 §A.5). Deflated *frames* (…1.2.8.1) are not that."""
+    """Say whether the whole data set is one raw deflate stream (PS3.5 §A.5); deflated frames (…1.2.8.1) are not."""
     return uid in _DEFLATED
 
 

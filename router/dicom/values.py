@@ -1,4 +1,7 @@
-"""The bytes of one element as texts (PS3.5 §6.2): split, padding off, numbers spelled out. Total: never raises, whatever the bytes."""
+"""The bytes of one element as texts (PS3.5 §6.2): decoded, split, padding off, numbers spelled out.
+
+Total: never raises, whatever the bytes.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A-ASSOCIATE-RQ and -AC, read (PS3.8 §9.3.2, §9.3.3; user information PS3.7 §D.3.3); `associate_writer.py` writes them.
+"""A-ASSOCIATE-RQ and -AC, read (PS3.8 §9.3.2, §9.3.3, PS3.7 §D.3.3); `associate_writer.py` writes them.
 
 A walk over the items of our own, bounded before anything is built: pynetdicom's decoders raise on even context ids,
-unknown items and odd implementation UIDs, which occur in the field, and misread an identity whose primary field is empty.
+unknown items and odd implementation UIDs, which occur in the field, and misread an identity without primary field.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A-ASSOCIATE-RQ and -AC, written (PS3.8 §9.3.2, §9.3.3).
 
-pynetdicom's items encode what is ours: application context and user information. Presentation contexts carry the UIDs of
-others, which its items warn about or refuse, so these few bytes are written here.
+pynetdicom's items encode what is ours: application context and user information. Presentation contexts carry the UIDs
+of others, which its items warn about or refuse, so these few bytes are written here.
 """
 
 from __future__ import annotations

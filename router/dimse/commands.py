@@ -1,6 +1,7 @@
-"""The command set of a DIMSE message, read and written (PS3.7 §6.3.1, §9.3, Annex E): Implicit VR Little Endian, group 0000.
+"""The command set of a DIMSE message, read and written (PS3.7 §6.3.1, §9.3, Annex E): Implicit VR LE, group 0000.
 
-Our own few lines and not `pynetdicom.dimse_messages`, which builds a pydicom Dataset for each (@@).
+Our own few lines and not `pynetdicom.dimse_messages`, which builds a pydicom Dataset for each (70 µs for
+a message and its answer, against 4).
 Elements that `Command` has no field for are checked for form and skipped.
 """
 

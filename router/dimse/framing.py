@@ -1,7 +1,7 @@
 """A byte stream cut into PDUs, wherever the reads split it (PS3.8 §9.3.1).
 
-A PDU that came whole is passed on where it lies; one that came in pieces is copied together once. Nothing of a body is kept before
-its header was admitted.
+A PDU that came whole is passed on where it lies; one that came in pieces is copied together once. Nothing of a body is
+kept before its header was admitted.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 from router.dimse.pdu import HEADER, HEADER_BYTES
 
-Admit = Callable[[int, int, bytes], bool]
-"""Judge a PDU by type, body length and its header: True to read it, False to skip it, PeerError to give up."""
+# Judges a PDU by type, body length and header: True to read it, False to skip it, PeerError to give up.
+Admit = Callable[[int, int, bytearray | memoryview], bool]
 
 
 class Framer:
@@ -57,7 +57,7 @@ class Framer:
         if len(tail) < HEADER_BYTES:
             return taken, None
         kind, length = HEADER.unpack_from(tail)
-        if not self._admit(kind, length, bytes(tail[:HEADER_BYTES])):
+        if not self._admit(kind, length, tail[:HEADER_BYTES]):
             self._skip = HEADER_BYTES + length - len(tail)
             self._tail = bytearray()
             return taken, None

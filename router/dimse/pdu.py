@@ -17,15 +17,22 @@ ABORT = 0x07
 
 HEADER = struct.Struct(">BxI")  # PDU type, length of what follows
 HEADER_BYTES = HEADER.size
-MAX_ASSOCIATE_BYTES = (
-    65_536  # what a peer that nobody knows yet may make us hold; 128 contexts of 16 transfer syntaxes fit
-)
+MAX_ASSOCIATE_BYTES = 65_536  # what an unknown peer may make us hold; 128 contexts of 16 transfer syntaxes fit
 FIXED_BODY_BYTES = 4
+
+NAMES = {
+    ASSOCIATE_RQ: "A-ASSOCIATE-RQ",
+    ASSOCIATE_AC: "A-ASSOCIATE-AC",
+    ASSOCIATE_RJ: "A-ASSOCIATE-RJ",
+    P_DATA_TF: "P-DATA-TF",
+    RELEASE_RQ: "A-RELEASE-RQ",
+    RELEASE_RP: "A-RELEASE-RP",
+    ABORT: "A-ABORT",
+}
 
 # A-ABORT (PS3.8 Table 9-26)
 SOURCE_USER = 0
 SOURCE_PROVIDER = 2
-NOT_SPECIFIED = 0
 UNRECOGNISED_PDU = 1
 UNEXPECTED_PDU = 2
 INVALID_PARAMETER = 6

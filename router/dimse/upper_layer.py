@@ -1,6 +1,7 @@
 """One association without I/O (PS3.8): bytes in, events out, bytes out. The states are a table (`transitions.py`).
 
-Opens no socket, starts no timer, decides no policy: a driver reads, writes, runs ARTIM while `artim_running`, and closes when `closed`.
+Opens no socket, starts no timer, decides no policy: a driver reads, writes, runs ARTIM while `artim_running`, and
+closes when `closed`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from router.dimse.events import (
     Released,
     ReleaseRequested,
 )
+from router.dimse.framing import Framer
 from router.dimse.negotiation import ACCEPTED
 from router.dimse.pdata import MIN_PDU_BYTES, MessageReader, encode_command_pdus, encode_data_pdus
 from router.dimse.pdu import (
@@ -30,9 +32,9 @@ from router.dimse.pdu import (
     ASSOCIATE_RJ,
     ASSOCIATE_RQ,
     FIXED_BODY_BYTES,
-    HEADER,
     INVALID_PARAMETER,
     MAX_ASSOCIATE_BYTES,
+    NAMES,
     P_DATA_TF,
     RELEASE_RP,
     RELEASE_RP_PDU,
@@ -60,25 +62,16 @@ _INPUTS = {
     RELEASE_RP: Input.RELEASED_PDU,
     ABORT: Input.ABORT_PDU,
 }
-_NAMES = {
-    ASSOCIATE_RQ: "A-ASSOCIATE-RQ",
-    ASSOCIATE_AC: "A-ASSOCIATE-AC",
-    ASSOCIATE_RJ: "A-ASSOCIATE-RJ",
-    P_DATA_TF: "P-DATA-TF",
-    RELEASE_RQ: "A-RELEASE-RQ",
-    RELEASE_RP: "A-RELEASE-RP",
-    ABORT: "A-ABORT",
-}
+_RECEIVING = (State.ESTABLISHED, State.AWAIT_RELEASE_REPLY)
 _UNACQUAINTED = (State.IDLE, State.AWAIT_REQUEST, State.AWAIT_ANSWER)
-_HEADER_BYTES = HEADER.size
 
 
 class UpperLayer:
     """The protocol machine of one association, in either role.
 
-    `contexts` holds every negotiated context by id, refused ones too (`result` tells). `peer_max_pdu_bytes` 0 is no limit. A user
-    primitive (`accept`, `send_data`, `release` …) on an association that the peer or an error ended meanwhile does nothing; one that
-    is out of order raises RuntimeError, for it is a mistake of ours.
+    `contexts` holds every negotiated context by id, refused ones too (`result` tells). `peer_max_pdu_bytes` 0 is no
+    limit. A primitive of the user (`accept`, `send_data`, `release` …) does nothing on an association that the peer or
+    an error ended meanwhile; one out of order raises RuntimeError, for it is a mistake of ours.
     """
 
     def __init__(self, *, requestor: bool, max_pdu_bytes: int):
@@ -92,8 +85,7 @@ class UpperLayer:
         self._table = AS_REQUESTOR if requestor else AS_ACCEPTOR
         self._max_pdu_bytes = max_pdu_bytes
         self._output: list[bytes | memoryview] = []
-        self._tail = bytearray()  # the beginning of a PDU that has not come whole
-        self._skip = 0  # bytes still to come of a PDU that is ignored
+        self._framer = Framer(self._admit)
         self._deaf = False  # after a violation nothing more is read
         self._reader = MessageReader(())
         self._proposed: Sequence[ProposedContext] = ()
@@ -106,13 +98,21 @@ class UpperLayer:
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Take what was read and return what it means, in order.
 
-        Raises PeerError when the peer breaks the protocol; the A-ABORT (A-ASSOCIATE-RJ for B8 and B15, nothing for a stranger) is then
-        in the output, and events of the same read are dropped with it: nothing of them was answered. Fragments in the events may point
-        into `data` and are valid until the next call.
+        Raises PeerError when the peer breaks the protocol: the A-ABORT (A-ASSOCIATE-RJ for B8 and B15, nothing for a
+        stranger) is then in the output, and events of the same read are dropped: nothing of them was answered.
+        Fragments may point into `data` and are valid until the next call.
         """
         events: list[Event] = []
+        if self._is_over():
+            return events
         try:
-            self._receive(memoryview(data), events)
+            for kind, buffer, start, end in self._framer.pdus(memoryview(data)):
+                if kind == P_DATA_TF:
+                    self._reader.read(buffer, start, end, events)
+                else:
+                    self._take(kind, bytes(buffer[start:end]), events)
+                if self._is_over():
+                    break
         except Unacceptable as refusal:
             self._step(Input.UNACCEPTABLE_PDU)
             self._output.append(encode_reject(refusal.result, refusal.source, refusal.reason))
@@ -124,7 +124,7 @@ class UpperLayer:
         return events
 
     def take_output(self) -> list[bytes | memoryview]:
-        """Return what is to be written, in order, and forget it; slices of sent data stay views until they are written."""
+        """Return what is to be written, in order, and forget it; data sent is in there as views, not copies."""
         output, self._output = self._output, []
         return output
 
@@ -197,6 +197,9 @@ class UpperLayer:
 
     # within
 
+    def _is_over(self) -> bool:
+        return self._deaf or self.closed
+
     def _step(self, event: Input) -> Action:
         transition = self._table.get((self.state, event))
         if transition is None:
@@ -214,83 +217,35 @@ class UpperLayer:
             self._output.append(encode_abort(SOURCE_PROVIDER if reason else SOURCE_USER, reason))
         self._deaf = True
 
-    def _receive(self, view: memoryview, events: list[Event]) -> None:
-        position = self._complete_tail(view, events) if self._tail else 0
-        size = len(view)
-        while not (self._deaf or self.closed):
-            if self._skip:
-                skipped = min(self._skip, size - position)
-                self._skip -= skipped
-                position += skipped
-            if size - position < _HEADER_BYTES:
-                break
-            kind, length = self._admit(view, position)
-            end = position + _HEADER_BYTES + length
-            if self._skip:
-                continue
-            if end > size:
-                break
-            self._dispatch(kind, view, position + _HEADER_BYTES, end, events)
-            position = end
-        if position < size and not (self._deaf or self.closed):
-            self._tail += view[position:]
-
-    def _complete_tail(self, view: memoryview, events: list[Event]) -> int:
-        """Read on at the PDU whose beginning is in the tail; return how much of `view` it took."""
-        if self._deaf or self.closed:
-            return 0
-        tail, taken = self._tail, 0
-        if len(tail) < _HEADER_BYTES:
-            taken = min(_HEADER_BYTES - len(tail), len(view))
-            tail += view[:taken]
-            if len(tail) < _HEADER_BYTES:
-                return taken
-        kind, length = self._admit(tail, 0)
-        if self._skip or self._deaf:
-            self._tail = bytearray()
-            self._skip = max(self._skip - len(tail), 0)
-            return taken
-        missing = _HEADER_BYTES + length - len(tail)
-        piece = view[taken : taken + missing]
-        tail += piece
-        taken += len(piece)
-        if len(piece) == missing:
-            self._tail = bytearray()  # the events hold slices of the old one
-            self._dispatch(kind, memoryview(tail), _HEADER_BYTES, len(tail), events)
-        return taken
-
-    def _admit(self, buffer: bytearray | memoryview, position: int) -> tuple[int, int]:
-        """Judge a PDU by its header alone, before its body is read (B1, B2, B5, B6, B16, B17); return type and body length."""
-        kind, length = HEADER.unpack_from(buffer, position)
-        if self.state is State.AWAIT_CLOSE:
-            self._admit_late(kind, length)
-            return kind, length
-        if kind == P_DATA_TF and self.state in (State.ESTABLISHED, State.AWAIT_RELEASE_REPLY):
+    def _admit(self, kind: int, length: int, header: bytearray | memoryview) -> bool:
+        """Judge a PDU by its header, before its body is read (B1, B2, B5, B6, B16, B17); False to skip it."""
+        if kind == P_DATA_TF and self.state in _RECEIVING:
             if length > self._max_pdu_bytes:
                 raise PeerError(f"P-DATA-TF of {length} bytes, {self._max_pdu_bytes} negotiated", INVALID_PARAMETER)
-            return kind, length
-        event = _INPUTS.get(kind)
-        if event is None or self.state in _UNACQUAINTED:
-            self._turn_away_strangers(bytes(buffer[position : position + _HEADER_BYTES]))
-        if event is None:
+            return True
+        event = _INPUTS.get(kind, Input.INVALID_PDU)
+        if self.state is State.AWAIT_CLOSE:
+            return self._admit_late(event, length)
+        if self.state in _UNACQUAINTED:
+            self._turn_away_strangers(bytes(header))
+        if event is Input.INVALID_PDU:
             raise PeerError(f"unrecognised PDU type {kind:02X}H", UNRECOGNISED_PDU)
         if self._table[self.state, event][0] in (Action.AA_1, Action.AA_8):
-            raise PeerError(f"unexpected {_NAMES[kind]} in {self.state.value}", UNEXPECTED_PDU)
+            raise PeerError(f"unexpected {NAMES[kind]} in {self.state.value}", UNEXPECTED_PDU)
         if length > MAX_ASSOCIATE_BYTES if kind in (ASSOCIATE_RQ, ASSOCIATE_AC) else length != FIXED_BODY_BYTES:
-            raise PeerError(f"{_NAMES[kind]} of {length} bytes", INVALID_PARAMETER)
-        return kind, length
+            raise PeerError(f"{NAMES[kind]} of {length} bytes", INVALID_PARAMETER)
+        return True
 
-    def _admit_late(self, kind: int, length: int) -> None:
-        """In Sta13 only an A-ABORT matters; anything else is skipped, and one A-ABORT more is all the answer there is."""
-        event = _INPUTS.get(kind, Input.INVALID_PDU)
-        if event is Input.ABORT_PDU and length != FIXED_BODY_BYTES:
-            event = Input.INVALID_PDU
-        if event is Input.ABORT_PDU:
-            return
-        if self._step(event) is Action.AA_7:
+    def _admit_late(self, event: Input, length: int) -> bool:
+        """In Sta13 only an A-ABORT matters; the rest is skipped, and one more A-ABORT is all there is to say (AA-7)."""
+        if self._deaf:
+            return False
+        if event is Input.ABORT_PDU and length == FIXED_BODY_BYTES:
+            return True
+        if self._step(Input.INVALID_PDU if event is Input.ABORT_PDU else event) is Action.AA_7:
             self._output.append(encode_abort(SOURCE_PROVIDER, UNEXPECTED_PDU))
             self._deaf = True
-        self._skip = _HEADER_BYTES + length
+        return False
 
     def _turn_away_strangers(self, header: bytes) -> None:
         mistake = name_stranger(header)
@@ -298,12 +253,9 @@ class UpperLayer:
             self._step(Input.CONNECTION_LOST)  # nobody there who would understand an A-ABORT
             raise PeerError(mistake)
 
-    def _dispatch(self, kind: int, view: memoryview, start: int, end: int, events: list[Event]) -> None:
-        """Take a whole PDU that was admitted."""
-        if kind == P_DATA_TF:
-            self._reader.read(view, start, end, events)
-        elif kind == ASSOCIATE_RQ:
-            body = bytes(view[start:end])
+    def _take(self, kind: int, body: bytes, events: list[Event]) -> None:
+        """Take the whole body of a PDU that was admitted and is not P-DATA-TF."""
+        if kind == ASSOCIATE_RQ:
             request = decode_request(body)
             self._step(Input.REQUESTING_PDU)
             self._titles = body[AE_TITLES]
@@ -311,14 +263,14 @@ class UpperLayer:
             self.peer_max_pdu_bytes = request.max_pdu_bytes
             events.append(AssociateRequested(request))
         elif kind == ASSOCIATE_AC:
-            answer = decode_answer(bytes(view[start:end]), self._proposed)
+            answer = decode_answer(body, self._proposed)
             self._step(Input.ACCEPTING_PDU)
             self._associate(answer.contexts)
             self.peer_max_pdu_bytes = answer.max_pdu_bytes
             events.append(answer)
         elif kind == ASSOCIATE_RJ:
             self._step(Input.REJECTING_PDU)
-            events.append(AssociateRejected(view[start + 1], view[start + 2], view[start + 3]))
+            events.append(AssociateRejected(body[1], body[2], body[3]))
         elif kind == RELEASE_RQ:
             self._step(Input.RELEASE_PDU)
             events.append(ReleaseRequested())
@@ -327,11 +279,11 @@ class UpperLayer:
             if self._release_confirmed:
                 self.confirm_release()
             events.append(Released())
-        elif kind == ABORT:
+        else:
             was_over = self.state is State.AWAIT_CLOSE
             self._step(Input.ABORT_PDU)
             if not was_over:
-                events.append(Aborted(view[start + 2], view[start + 3]))
+                events.append(Aborted(body[2], body[3]))
 
     def _associate(self, contexts: Sequence[NegotiatedContext]) -> None:
         self.contexts = {context.context_id: context for context in contexts}

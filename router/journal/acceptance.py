@@ -35,11 +35,10 @@ def _update(table: str, columns: Sequence[str]) -> str:
 _STUDY: Final = StudyRow.__struct_fields__
 _SERIES: Final = SeriesRow.__struct_fields__
 _INSTANCE: Final = (
-    "series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number, number_of_frames, rows, columns,"
-    " bits_allocated, file, data_set_offset, data_set_bytes, data_set_sha256, protocol, calling_aet, called_aet, address,"
-    " received_at, arrival, routed, note"
-).split(", ")
-_INSTANCE_INSERT: Final = _insert("instance", [name.strip() for name in ",".join(_INSTANCE).split(",")])
+    "series_id sop_instance_uid sop_class_uid transfer_syntax_uid instance_number number_of_frames rows columns bits_allocated "
+    "file data_set_offset data_set_bytes data_set_sha256 protocol calling_aet called_aet address received_at arrival routed note"
+).split()
+_INSTANCE_INSERT: Final = _insert("instance", _INSTANCE)
 
 _STUDY_SELECT: Final = _select("study", _STUDY, "study_instance_uid = ?")
 _STUDY_INSERT: Final = _insert("study", _STUDY)
@@ -134,7 +133,8 @@ def drop_instance(conn: WritingConnection, file: str) -> bool:
         return False
     instance_id, uid, superseded = row
     conn.execute(
-        "DELETE FROM attempt WHERE sub_operation_id IN (SELECT id FROM sub_operation WHERE instance_id = ?)", (instance_id,)
+        "DELETE FROM attempt WHERE sub_operation_id IN (SELECT id FROM sub_operation WHERE instance_id = ?)",
+        (instance_id,),
     )
     conn.execute("DELETE FROM sub_operation WHERE instance_id = ?", (instance_id,))
     conn.execute("DELETE FROM instance WHERE id = ?", (instance_id,))
@@ -206,7 +206,7 @@ def _same_content(conn: WritingConnection, instance: InstanceRow) -> tuple[tuple
 def _next_arrival(conn: WritingConnection) -> int:
     memory = conn.memory
     if memory.arrival >= memory.arrival_reserved:
-        memory.arrival_reserved = conn.execute(_ARRIVAL_RESERVE, (ARRIVALS_RESERVED,)).fetchone()[0]
+        memory.arrival_reserved = conn.execute(_ARRIVAL_RESERVE, (ARRIVALS_RESERVED,)).fetchall()[0][0]
         memory.arrival = memory.arrival_reserved - ARRIVALS_RESERVED
     memory.arrival += 1
     return memory.arrival

@@ -46,9 +46,9 @@ class Memory:
     __slots__ = ("arrival", "arrival_reserved", "requests", "series", "studies")
 
     def __init__(self) -> None:
-        self.studies: dict[str, tuple[int, StudyRow, StudyRow]] = {}
+        self.studies: dict[str, tuple[int, StudyRow, StudyRow | None]] = {}
         """Study Instance UID → row id, row as stored, row as last offered."""
-        self.series: dict[tuple[int, str], tuple[int, SeriesRow, SeriesRow]] = {}
+        self.series: dict[tuple[int, str], tuple[int, SeriesRow, SeriesRow | None]] = {}
         self.requests: dict[str, int] = {}
         """Transaction UID → row id."""
         self.arrival = 0
@@ -139,7 +139,9 @@ def check_soundness(conn: sqlite3.Connection, path: Path) -> None:
 
 def set_aside(state: Path) -> Path:
     """Move a damaged journal out of the way, never delete it (D10). Gives the folder that it is in now."""
-    folder = state / f"journal-broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 1_000_000_000:09d}"
+    folder = (
+        state / f"journal-broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 1_000_000_000:09d}"
+    )
     folder.mkdir(mode=0o700)
     for suffix in ("", "-wal", "-shm"):
         file = state / f"{FILE_NAME}{suffix}"

@@ -1,4 +1,6 @@
-"""The state of the whole for people: totals, each destination, what is unrouted, what is parked. And: try the parked again.
+"""The state of the whole for people: totals, each destination, what is unrouted, what is parked.
+
+And: try the parked again.
 
 All but `retry_parked` only read; they are meant for the reading connection.
 """
@@ -29,7 +31,10 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class DestinationOverview(msgspec.Struct, frozen=True):
-    """One destination. `oldest_created_at` is when the longest waiting sub-operation was made; times are Unix seconds."""
+    """One destination.
+
+    `oldest_created_at` is when the longest waiting sub-operation was made; times are Unix seconds.
+    """
 
     name: str
     state: str
@@ -74,7 +79,7 @@ class ParkedInstance(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """What `retry_parked` did: how many are due again, how many stay because the same or a newer one went after (D6)."""
+    """What `retry_parked` did: how many are due again; how many stay, as the same or a newer one went after (D6)."""
 
     retried: int
     overtaken: int

@@ -1,7 +1,7 @@
 """Series and studies that rules wait for: find the quiet ones and turn each into send requests.
 
-Rules with when = "series" or "study" vote as instances arrive (`acceptance` keeps the votes); here the votes are counted when
-nothing more came for the quiet period. What comes later is sent by itself when it is quiet again.
+Rules with when = "series" or "study" vote as instances arrive (`acceptance` keeps the votes); here the votes are
+counted when nothing more came for the quiet period. What comes later is sent by itself when it is quiet again.
 """
 
 from __future__ import annotations

@@ -91,12 +91,14 @@ class Accepted(msgspec.Struct, frozen=True):
 
     `coalesced`: the same content was there already, `instance_id` is the earlier row and the new file may be unlinked.
     `conflict`: the SOP Instance UID was there with other content (D13). `destinations` got a new sub-operation.
+    `file` is the one that the row points to.
     """
 
     instance_id: int
     coalesced: bool
     conflict: bool
     destinations: tuple[str, ...]
+    file: str = ""
 
 
 class Delivery(msgspec.Struct, frozen=True):

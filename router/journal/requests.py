@@ -102,7 +102,7 @@ def list_requests(
 def inspect_request(
     conn: sqlite3.Connection, transaction_uid: Uid, *, offset: int = 0, limit: int = LIST_LIMIT
 ) -> RequestDetail | None:
-    """Show one send request with `limit` of its sub-operations from `offset`, and their attempts; None when it is unknown."""
+    """Show one send request with a page of its sub-operations and their attempts; None when it is unknown."""
     row = conn.execute(_ONE, (transaction_uid,)).fetchone()
     if row is None:
         return None

@@ -143,9 +143,9 @@ CREATE TABLE quiet_unit (
 ) WITHOUT ROWID;
 CREATE INDEX quiet_unit_due ON quiet_unit (due_at) WHERE waiting = 1;
 
--- Single values: 'arrival' (last one given), 'clean' (1 after a clean stop).
+-- Single values: 'arrival' (last one reserved), 'clean' (1 after a clean stop), 'started_at' (Unix seconds of the last start).
 CREATE TABLE counter (
   name                       TEXT PRIMARY KEY,
   value                      INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO counter VALUES ('arrival', 0), ('clean', 1);
+INSERT INTO counter VALUES ('arrival', 0), ('clean', 1), ('started_at', 0);

@@ -1,7 +1,7 @@
 """Claim, conclude and give back sub-operations: the only statements that move one from state to state (D3, D6, D13).
 
-Every function runs inside one transaction of the writer. An attempt is written down, with the date of the next one, before it is
-made; a claimed row is in flight until it is concluded, released, or recovered after a crash.
+Every function runs inside one transaction of the writer. An attempt is written down, with the date of the next one,
+before it is made; a claimed row is in flight until it is concluded, released, or recovered after a crash.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from router.journal.records import Delivery, SubOperationState
 
 LEASE_FIRST_S = 5.0
 LEASE_CAP_S = 3600.0
-"""When an attempt is tried again whose process died: 5 s, doubling to an hour, so that a crash-looping instance backs off too."""
+"""When an attempt is tried again whose process died: 5 s, doubling to an hour, so that a crash loop backs off too."""
 
 WINDOW = 2
 """Due rows looked at for each one claimed, so that instances of one series can travel together."""
@@ -33,7 +33,10 @@ EXPIRED = "expired"
 
 
 class Conclusion(msgspec.Struct, frozen=True):
-    """How one attempt ended. `due_at` (Unix seconds) is when to try again, and counts only while `state` is 'remaining'."""
+    """How one attempt ended.
+
+    `due_at` (Unix seconds) is when to try again, and counts only while `state` is 'remaining'.
+    """
 
     sub_operation_id: int
     attempt_id: int
@@ -127,8 +130,9 @@ def finish(conn: sqlite3.Connection, conclusions: Sequence[Conclusion]) -> None:
     ]
     if ended:
         conn.executemany(
-            "UPDATE sub_operation SET state = ?, in_flight = 0, ended_at = ?, instance_failures = instance_failures + ?,"
-            " uncertain = ? AND max(uncertain, ?), status = ?, reason = ? WHERE id = ?",
+            "UPDATE sub_operation SET state = ?, in_flight = 0, ended_at = ?,"
+            " instance_failures = instance_failures + ?, uncertain = ? AND max(uncertain, ?), status = ?, reason = ?"
+            " WHERE id = ?",
             ended,
         )
     if again:
@@ -161,7 +165,8 @@ def release(conn: sqlite3.Connection, deliveries: Sequence[Delivery], *, reason:
 def recover(conn: sqlite3.Connection, destination: str, *, now: float, longest_wait_s: float) -> int:
     """Take back what a dead lane or process had in flight; answers how many. Whether they were sent is unknown.
 
-    They stay due when their attempt said so. A date further off than any wait of ours comes from a clock that jumped (D11).
+    They stay due when their attempt said so. A date further off than any wait of ours comes from a clock that jumped
+    (D11).
     """
     conn.execute(
         "UPDATE attempt SET ended_at = ?, outcome = ?, reason = 'the router stopped during this attempt'"
@@ -175,7 +180,8 @@ def recover(conn: sqlite3.Connection, destination: str, *, now: float, longest_w
         (destination,),
     ).rowcount
     conn.execute(
-        "UPDATE sub_operation SET due_at = ? WHERE destination = ? AND state = 'remaining' AND in_flight = 0 AND due_at > ?",
+        "UPDATE sub_operation SET due_at = ?"
+        " WHERE destination = ? AND state = 'remaining' AND in_flight = 0 AND due_at > ?",
         (now + longest_wait_s, destination, now + longest_wait_s),
     )
     return recovered

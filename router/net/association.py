@@ -1,8 +1,10 @@
-"""One association on one socket: bytes to and from `dimse.UpperLayer`, with back-pressure and deadlines. Knows no service, no policy.
+"""One association on one socket: bytes to and from `dimse.UpperLayer`, with back-pressure and deadlines. Knows no
+service, no policy.
 
-Two buffers take turns: the transport fills one while the events in the other are worked on, and when both are full reading stops. So an
-association costs two buffers and the layer's one PDU, and fragments go on without a copy. `TCP_QUICKACK` is set again after every read,
-because a peer with Nagle's algorithm on holds its next write back until our acknowledgement is there.
+Two buffers take turns: the transport fills one while the events in the other are worked on, and when both are full
+reading stops. So an association costs two buffers and the layer's one PDU, and fragments go on without a copy.
+`TCP_QUICKACK` is set again after every read, because a peer with Nagle's algorithm on holds its next write back until
+our acknowledgement is there.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ BUFFER_BYTES = 256 * 1024
 """Two of these for an association that moves data: each has room for two of the largest PDUs that fast peers use."""
 WRITE_HIGH_BYTES = 256 * 1024
 WRITE_LOW_BYTES = 64 * 1024
-"""`flush` waits from the high mark down to the low mark, so that no more than that and one PDU waits for a slow peer."""
+"""`flush` waits from the high mark down to the low mark: no more than that and one PDU waits for a slow peer."""
+MIN_BYTES_PER_S = 1024
+"""A PDU that moves at least so fast is waited for, however long it takes; a slower peer only holds a slot (F36)."""
 CLOSE_S = 2.0
 """Longest that `aclose` waits for the last bytes to leave."""
 
@@ -44,6 +48,7 @@ class AssociationStream(asyncio.BufferedProtocol):
         self.layer = layer
         self.peer_address = ""
         self.peer_port = 0
+        self.bytes_read = 0
         self._loop = loop
         self._opened = opened
         self._transport: asyncio.Transport
@@ -51,39 +56,51 @@ class AssociationStream(asyncio.BufferedProtocol):
         self._filling, self._resting = bytearray(FIRST_BUFFER_BYTES), bytearray(FIRST_BUFFER_BYTES)
         self._filled = 0
         self._reading_paused = self._writing_paused = False
-        self._ended = self._lost = self._interrupted = False
+        self._ended = self._lost = self._interrupted = self._hurried = False
         self._readable, self._writable, self._closed = Gate(loop), Gate(loop), Gate(loop)
 
-    # --- for those who drive the association -------------------------------------------------------------------------------
+    # --- for those who drive the association
 
     async def events(self, timeout_s: float) -> Sequence[Event]:
-        """Wait for what the peer does next: at least one event, in order. What is queued for output is written before waiting.
+        """Wait for what the peer does next: at least one event, in order. What is queued for output is written before
+        waiting.
 
-        Fragments are views that hold until the next call. Empty only after `interrupt`, when nothing is there to read.
-        Raises PeerError (our A-ABORT is then written), ConnectionLost, and TimeoutError when no event is complete within `timeout_s`.
+        Fragments are views that hold until the next call. Empty once after `interrupt`, when all that has arrived is
+        worked off. Raises PeerError (our A-ABORT is then written), ConnectionLost, and TimeoutError when no event is
+        complete within `timeout_s` (on an established association: unless the bytes of one keep coming at
+        `MIN_BYTES_PER_S`).
         """
-        deadline = 0.0
+        deadline, mark = 0.0, self.bytes_read
         while True:
-            if not self._filled:
-                self._write_queued()
-                if self._ended:
-                    self.layer.connection_lost()
-                    raise ConnectionLost("the connection was closed")
-                if self._interrupted:
-                    return ()
-                deadline = deadline or self._loop.time() + timeout_s
-                await self._readable.wait_until(deadline)
+            if self._filled:
+                try:
+                    events = self.layer.receive(self._take())
+                except PeerError:
+                    self._write_queued()
+                    raise
+                if events:
+                    return events
                 continue
+            self._write_queued()
+            if self._ended or self.layer.closed:
+                self.layer.connection_lost()
+                raise ConnectionLost("the connection was closed")
+            if self._interrupted:
+                self._interrupted = False
+                return ()
+            deadline = deadline or self._loop.time() + timeout_s
             try:
-                events = self.layer.receive(self._take())
-            except PeerError:
-                self._write_queued()
-                raise
-            if events:
-                return events
+                await self._readable.wait_until(deadline)
+            except TimeoutError:
+                moved, mark = self.bytes_read - mark, self.bytes_read
+                if self.layer.state is not State.ESTABLISHED or moved < MIN_BYTES_PER_S * timeout_s:
+                    raise
+                deadline = self._loop.time() + timeout_s
 
     async def flush(self, timeout_s: float) -> None:
-        """Write what the layer has queued; wait while too much is waiting for the peer. Raises TimeoutError, ConnectionLost."""
+        """Write what the layer has queued; wait while too much is waiting for the peer. Raises TimeoutError,
+        ConnectionLost.
+        """
         self._write_queued()
         if self._writing_paused:
             deadline = self._loop.time() + timeout_s
@@ -94,20 +111,22 @@ class AssociationStream(asyncio.BufferedProtocol):
             raise ConnectionLost("the connection was closed")
 
     def interrupt(self) -> None:
-        """Make `events` return, now or at its next call, once all that has arrived is worked off."""
-        self._interrupted = True
+        """Make `events` return once, now or at its next call, when all that came is worked off; hurry `linger`."""
+        self._interrupted = self._hurried = True
         self._readable.wake()
 
     async def linger(self, timeout_s: float) -> None:
-        """Let the peer close first, so that our last PDU reaches it: a close with bytes unread would reset the connection (Sta13, ARTIM).
+        """Let the peer close first, so that our last PDU reaches it: a close with bytes unread would reset the
+        connection (Sta13, ARTIM).
 
-        Ignores what still comes. Returns when the peer has closed, `timeout_s` is over, or soon after `interrupt`; never raises.
+        Ignores what still comes. Returns when the peer has closed, `timeout_s` is over, or soon after `interrupt`;
+        never raises.
         """
         deadline = self._loop.time() + timeout_s
         with contextlib.suppress(TimeoutError):
             while not (self._ended or self.layer.closed):
                 self._write_queued()
-                if self._interrupted:
+                if self._hurried:
                     deadline = min(deadline, self._loop.time() + CLOSE_S)
                 if self._filled:
                     with contextlib.suppress(PeerError):
@@ -135,7 +154,7 @@ class AssociationStream(asyncio.BufferedProtocol):
         """Close the socket at once, whatever is under way; whoever waits hears ConnectionLost."""
         self._transport.abort()
 
-    # --- for the transport -------------------------------------------------------------------------------------------------
+    # --- for the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -158,6 +177,7 @@ class AssociationStream(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
+        self.bytes_read += nbytes
         if self._filled == len(self._filling):
             self._reading_paused = True
             self._transport.pause_reading()
@@ -183,10 +203,12 @@ class AssociationStream(asyncio.BufferedProtocol):
             gate.wake()
             gate.close()
 
-    # --- within ------------------------------------------------------------------------------------------------------------
+    # --- within
 
     def _take(self) -> memoryview:
-        """Hand out what has been read and let the other buffer be filled: its events are worked off, or `events` would not be called."""
+        """Hand out what has been read and let the other buffer be filled: its events are worked off, or `events` would
+        not be called.
+        """
         taken, filled = self._filling, self._filled
         self._filling, self._resting, self._filled = self._resting, taken, 0
         if filled == len(taken) and len(self._filling) < BUFFER_BYTES and self.layer.state is State.ESTABLISHED:

@@ -1,4 +1,6 @@
-"""Associations that we open: connect, ask, and say in terms of `DeliveryError` why not. Decides nothing about trying again."""
+"""Associations that we open: connect, ask, and say in terms of `DeliveryError` why not. Decides nothing about trying
+again.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,7 @@ from router.dimse.events import (
     Released,
     ReleaseRequested,
 )
+from router.dimse.transitions import State
 from router.dimse.upper_layer import UpperLayer
 from router.errors import DeliveryError, Misconfigured, PeerError, Transient
 from router.net.association import AssociationStream
@@ -51,9 +54,11 @@ async def connect_association(
     connect_s: float,
     answer_s: float,
 ) -> AssociationStream:
-    """Open a connection and negotiate an association; the caller ends it with `release`, or aborts its layer and closes the stream.
+    """Open a connection and negotiate an association; the caller ends it with `release`, or aborts its layer and closes
+    the stream.
 
-    Raises Transient (unreachable, silent, closed, aborted, busy) or Misconfigured (rejected for good), with the peer's words.
+    Raises Transient (unreachable, silent, closed, aborted, busy) or Misconfigured (rejected for good), with the peer's
+    words.
     """
     stream = await _connect(host, port, max_pdu_bytes, connect_s)
     established = False
@@ -76,11 +81,14 @@ async def connect_association(
 
 
 async def release(stream: AssociationStream, timeout_s: float) -> None:
-    """Release an association and close the connection; abort it when the peer does not confirm within `timeout_s`. Never raises."""
+    """Release an association and close the connection; abort it when the peer does not confirm within `timeout_s`.
+    Never raises.
+    """
     deadline = anyio.current_time() + timeout_s
+    released = stream.layer.state is not State.ESTABLISHED
     try:
-        stream.layer.release()
-        released = False
+        if not released:
+            stream.layer.release()
         while not released:
             for event in await stream.events(max(deadline - anyio.current_time(), 0.0)):
                 match event:

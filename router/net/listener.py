@@ -1,7 +1,8 @@
-"""The listening socket of the DIMSE front: who may open a connection, one task for each. Knows nothing of associations' contents.
+"""The listening socket of the DIMSE front: who may open a connection, one task for each. Knows nothing of associations'
+contents.
 
-Bounds what strangers cost (B46, F60): a bucket of connections for each address, a cap on all connections. When file descriptors run
-out, asyncio stops accepting for a second, says so in its log, and goes on (F61).
+Bounds what strangers cost (B46, F60): a bucket of connections for each address, a cap on all connections. When file
+descriptors run out, asyncio stops accepting for a second, says so in its log, and goes on (F61).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ log = structlog.get_logger()
 BACKLOG = 128
 """Connections that the kernel keeps for us while the loop is busy; as many are taken in one turn."""
 STRANGERS = 256
-"""Connections beyond the associations: not yet associated, or on their way out. Beyond that the oldest of them goes (F60)."""
+"""Connections beyond the associations: not yet associated, or on their way out. Beyond that the oldest of them goes
+(F60).
+"""
 
 _REPLACEABLE = frozenset({State.AWAIT_REQUEST, State.AWAIT_CLOSE, State.CLOSED})
 
@@ -53,8 +56,14 @@ class Listener:
         self._stopped = anyio.Event()
         self._tasks: TaskGroup | None = None
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._streams)
+
     async def serve(self, *, task_status: TaskStatus[Listen] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Accept until `stop`, then wait for the handlers that run. Reports the address bound. Raises OSError when it cannot listen.
+        """Accept until `stop`, then wait for the handlers that run. Reports the address bound. Raises OSError when it
+        cannot listen.
 
         Cancel it to end the handlers too.
         """

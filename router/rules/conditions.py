@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from router.dicom.attributes import AttributePath, path_name
+from router.dicom.header import Header
 from router.dicom.matcher_dates import read_age_days
 from router.dicom.matcher_keys import read_number
-from router.rules.reading import Reading
+
+UNREADABLE = "\ufffd"
+"""Stands in a text for bytes that its character set does not have."""
 
 
 class Test(Protocol):
     """A question that a header, or one item of a sequence, answers with yes or no."""
 
-    def matches(self, header: Reading, /) -> bool: ...
+    def matches(self, header: Header, /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,28 @@ class AnyOf:
 
     tests: tuple[Test, ...]
 
-    def matches(self, header: Reading) -> bool:
-        for test in self.tests:
-            if test.matches(header):
-                return True
-        return False
+    def matches(self, header: Header) -> bool:
+        return any(test.matches(header) for test in self.tests)
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """All of the tests hold, each perhaps by another value."""
+
+    tests: tuple[Test, ...]
+
+    def matches(self, header: Header) -> bool:
+        return all(test.matches(header) for test in self.tests)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The test does not hold: no value meets it."""
+
+    test: Test
+
+    def matches(self, header: Header) -> bool:
+        return not self.test.matches(header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +61,7 @@ class InOneItem:
     tag: int
     tests: tuple[Test, ...]
 
-    def matches(self, header: Reading) -> bool:
+    def matches(self, header: Header) -> bool:
         return any(all(test.matches(item) for test in self.tests) for item in header.items(self.tag))
 
 
@@ -53,7 +73,7 @@ class NumberRange:
     low: float | None
     high: float | None
 
-    def matches(self, header: Reading) -> bool:
+    def matches(self, header: Header) -> bool:
         return any(_lies_within(read_number(text), self.low, self.high) for text in header.texts(self.path))
 
 
@@ -65,7 +85,7 @@ class AgeRange:
     low: float | None
     high: float | None
 
-    def matches(self, header: Reading) -> bool:
+    def matches(self, header: Header) -> bool:
         return any(_lies_within(read_age_days(text), self.low, self.high) for text in header.texts(self.path))
 
 
@@ -77,7 +97,7 @@ class Regex:
     compiled: Any
     """An RE2 expression; google-re2 has no types."""
 
-    def matches(self, header: Reading) -> bool:
+    def matches(self, header: Header) -> bool:
         return any(
             self.compiled.search(text.encode("utf-8", "replace")) is not None for text in header.texts(self.path)
         )
@@ -89,7 +109,7 @@ class HasValue:
 
     path: AttributePath
 
-    def matches(self, header: Reading) -> bool:
+    def matches(self, header: Header) -> bool:
         return any(header.texts(self.path))
 
 
@@ -99,7 +119,7 @@ class HasItems:
 
     tag: int
 
-    def matches(self, header: Reading) -> bool:
+    def matches(self, header: Header) -> bool:
         return bool(header.items(self.tag))
 
 
@@ -109,7 +129,7 @@ class IsThere:
 
     path: AttributePath
 
-    def matches(self, header: Reading) -> bool:
+    def matches(self, header: Header) -> bool:
         return header.present(self.path)
 
 
@@ -123,25 +143,36 @@ class Condition:
     """All that the test reads, from the data set itself."""
     is_negated: bool = False
 
-    def weigh(self, reading: Reading) -> bool | None:
+    def weigh(self, header: Header) -> bool | None:
         """Answer yes, no, or None when the answer would hang on what could not be read."""
-        if self.test.matches(reading):
-            return not self.is_negated
-        if reading.is_suspect and reading.doubts(self.paths) is not None:
+        if header.flaw is not None and any(map(header.truncated, self.paths)):
             return None
-        return self.is_negated
+        if self.test.matches(header):
+            return not self.is_negated
+        return self.is_negated if self._unread(header) is None else None
 
-    def why_unsure(self, reading: Reading) -> str:
+    def why_unsure(self, header: Header) -> str:
         """Name the attribute that could not be read."""
-        path = reading.doubts(self.paths)
-        return f"{path_name(path)} could not be read" if path else "it could not be read"
+        path = self._unread(header)
+        return f"{path_name(path or self.paths[0])} could not be read"
+
+    def _unread(self, header: Header) -> AttributePath | None:
+        """Give the first path at which a value may stand that could not be read, or not to its end."""
+        for path in self.paths:
+            texts = header.texts(path)
+            for text in texts:
+                if UNREADABLE in text:
+                    return path
+            if header.flaw is not None and (header.truncated(path) or not (header.complete or any(texts))):
+                return path
+        return None
 
 
-def weigh_all(conditions: Iterable[Condition], reading: Reading) -> bool | None:
+def weigh_all(conditions: Iterable[Condition], header: Header) -> bool | None:
     """Answer whether all conditions hold: one no is enough for no, whatever could not be read."""
     answer: bool | None = True
     for condition in conditions:
-        one = condition.weigh(reading)
+        one = condition.weigh(header)
         if one is False:
             return False
         if one is None:

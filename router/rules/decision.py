@@ -28,7 +28,10 @@ class UnitVote(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """All routes of one instance; each destination stands once. `problem` when a rule could not be evaluated (it then did not fire)."""
+    """All routes of one instance; each destination stands once.
+
+    `problem` when a rule could not be evaluated (it then did not fire): names rules and attributes, never values.
+    """
 
     routes: tuple[Route, ...] = ()
     votes: tuple[UnitVote, ...] = ()

@@ -1,7 +1,8 @@
-"""The life of one association that a peer opens: request, answer, messages, end. One task; the slot is free and the visit closed
-before we wait for the peer to close the connection.
+"""The life of one association that a peer opens: request, answer, messages, end. One task; the slot is free and the
+visit closed before we wait for the peer to close the connection.
 
-Timers: ARTIM until the request is there and after our last PDU (PS3.8 §9.1.5), idle between events, and a floor under the data rate.
+Timers: ARTIM until the request is there and after our last PDU (PS3.8 §9.1.5), idle between events, and a floor under
+the data rate.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from router.dimse.events import (
 )
 from router.dimse.negotiation import answer_contexts
 from router.errors import PeerError
-from router.net.association import AssociationStream, ConnectionLost
+from router.net.association import MIN_BYTES_PER_S, AssociationStream
 from router.scp.door import Door
 from router.scp.escape import printable
 from router.scp.occupancy import Occupancy
 from router.scp.pending import PendingPeers
 from router.scp.policy import (
     NO_ROOM,
+    SHUTTING_DOWN,
     TOO_MANY_ASSOCIATIONS,
     TOO_MANY_OF_PEER,
     AssociationPolicy,
@@ -42,15 +44,16 @@ from router.scp.storage import StorageService
 log = structlog.get_logger()
 
 RATE_WINDOW_S: Final = 60.0
-MIN_BYTES_PER_S: Final = 1024
-"""A data set that moves more slowly than this over a window is no transfer but a held slot (F36)."""
+"""A data set slower than `MIN_BYTES_PER_S` over so much waiting is no transfer but a held slot (F36)."""
+MAX_PROBLEM_SHOWN: Final = 200
+"""Longest sentence of ours about a peer in the log, characters: it may quote the peer."""
 CLEAN_UP_S: Final = 10.0
 """Longest that a cancelled association may take to discard what it had in hand and to close its visit."""
 
 
 @dataclass(slots=True)
 class Front:
-    """What all associations share. `policy` is replaced on reload; `stopping` ends each at its next message boundary."""
+    """What all associations share. `policy` is replaced on reload; `stopping` ends each at a message boundary."""
 
     policy: AssociationPolicy
     door: Door
@@ -74,19 +77,19 @@ async def serve(stream: AssociationStream, front: Front) -> None:
 
 
 async def _request(stream: AssociationStream, artim_s: float) -> AssociateRequest | None:
-    """Wait for the A-ASSOCIATE-RQ; None, with one line in the log, when there is none (B1-B7, B16)."""
+    """Wait for the A-ASSOCIATE-RQ; None, with one line in the log, when there is none (B1-B8, B13-B16)."""
+    request = None
+    ended = "shutting down"
     try:
         for event in await stream.events(artim_s):
             match event:
-                case AssociateRequested(request):
-                    return request
-                case Aborted():
-                    ended = "aborted by the peer"
-                case _:
-                    assert_never_before_association(event)
-        else:
-            ended = "shutting down"
-            stream.layer.abort()
+                case AssociateRequested():
+                    request = event.request
+                case _:  # an A-ABORT, the only other thing that a requestor can say before it is answered
+                    request, ended = None, "aborted by the peer"
+        if request is not None:
+            return request
+        stream.layer.abort()
     except TimeoutError:
         ended = f"no association request within {artim_s:g} s"
         stream.layer.artim_expired()
@@ -166,11 +169,9 @@ async def _serve_association(stream: AssociationStream, front: Front, request: A
     except TimeoutError:
         ended = f"nothing moved for {config.idle_s:g} s"
         stream.layer.abort()
-    except ConnectionLost as error:
+    except PeerError as error:  # ConnectionLost too
         ended = error.problem
-    except PeerError as error:
-        ended = error.problem
-        stream.layer.abort(reason=error.abort_reason)  # when the layer has not done so itself
+        stream.layer.abort()  # for what only we could find; nothing when the layer has done so already
     finally:
         with anyio.move_on_after(CLEAN_UP_S, shield=True):
             await service.break_off()
@@ -191,20 +192,54 @@ async def _serve_association(stream: AssociationStream, front: Front, request: A
 
 
 async def _converse(stream: AssociationStream, front: Front, service: StorageService, idle_s: float) -> str:
-    """Serve messages until the association is over; say how it ended. Raises PeerError, ConnectionLost, TimeoutError."""
-    floor = RateFloor(front.clock)
+    """Serve messages until the association is over; say how it ended. Raises PeerError, TimeoutError."""
+    floor = _RateFloor(stream, front.clock)
     while True:
+        floor.begin_waiting()
         events = await stream.events(idle_s)
+        floor.end_waiting(service.busy)
         for event in events:
             match event:
-                case DataReceived(_, fragment, last):
-                    await service.take(fragment, last)
+                case DataReceived():
+                    await service.take(event.fragment, event.last)
                 case CommandReceived():
                     await service.begin(event)
                 case ReleaseRequested():
                     stream.layer.confirm_release()
                     return "released inside a message" if service.busy else "released"
-                case Aborted(source, reason):
-                    return f"aborted by the peer ({source},{reason})"
+                case Aborted():
+                    return f"aborted by the peer ({event.source},{event.reason})"
                 case _:
-                    raise PeerError("not expected of a requestor")
+                    raise PeerError("not for a requestor to say")
+            if front.stopping and not service.busy:
+                break
+        if front.stopping and not service.busy:
+            stream.layer.abort()
+            return "shutting down"
+
+
+class _RateFloor:
+    """Ends an association whose data set drips. Only the time that we waited for the peer counts, not the time that our
+    disk took.
+    """
+
+    __slots__ = ("_began", "_bytes", "_clock", "_stream", "_waited")
+
+    def __init__(self, stream: AssociationStream, clock: Callable[[], float]) -> None:
+        self._stream, self._clock = stream, clock
+        self._began, self._waited, self._bytes = 0.0, 0.0, 0
+
+    def begin_waiting(self) -> None:
+        self._began = self._clock()
+
+    def end_waiting(self, inside_message: bool) -> None:
+        """Raises PeerError."""
+        read = self._stream.bytes_read
+        if not inside_message:  # waiting for the next message is the idle timer's
+            self._waited, self._bytes = 0.0, read
+            return
+        self._waited += self._clock() - self._began
+        if self._waited >= RATE_WINDOW_S:
+            if read - self._bytes < MIN_BYTES_PER_S * RATE_WINDOW_S:
+                raise PeerError(f"less than {MIN_BYTES_PER_S} bytes a second over {RATE_WINDOW_S:g} s")
+            self._waited, self._bytes = 0.0, read

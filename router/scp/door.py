@@ -1,4 +1,6 @@
-"""What the DIMSE front asks of whoever takes the instances: `router.ingest` in the daemon, a folder in the demo's receiver."""
+"""What the DIMSE front asks of whoever takes the instances: `router.ingest` in the daemon, a folder in the demo's
+receiver.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ class Reception(Protocol):
         """Take bytes of the data set; the view holds only until this returns. Raises Refused or StorageError."""
 
     async def accept(self) -> None:
-        """Make it durable: when this returns the sender hears Success. Raises Refused or StorageError; the instance is then gone."""
+        """Make it durable: when this returns the sender hears Success. Raises Refused or StorageError; the instance is
+        then gone.
+        """
 
     async def discard(self) -> None:
         """Leave nothing behind. Never raises."""

@@ -1,4 +1,6 @@
-"""Callers that were turned away because nobody registered them (B11), kept for the person who sets the router up. Bounded, in memory."""
+"""Callers that were turned away because nobody registered them (B11), kept for the person who sets the router up.
+Bounded, in memory.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Who may associate and for what: called and calling AE title, address, user identity, SOP classes, transfer syntaxes. Pure.
+"""Who may associate and for what: called and calling AE title, address, user identity, SOP classes, transfer syntaxes.
+Pure.
 
 Answers are those of PS3.8 Table 9-21. Titles are compared exactly (case counts); user identity is never logged.
 """
@@ -19,19 +20,19 @@ from router.errors import Refused
 
 PERMANENT, TRANSIENT = 1, 2
 MAX_AE_TITLE_LENGTH = 16
-MAX_IDENTITY_BYTES = 16 * 1024
-"""Primary and secondary field together. Tokens and SAML assertions in use are some KiB; more is not one (B15)."""
-KNOWN_IDENTITY_KINDS = range(1, 6)
-"""Username, with passcode, Kerberos, SAML, JWT (PS3.7 §D.3.3.7)."""
 
 IdentityHook = Callable[[UserIdentity, AETitle, str], bytes | None]
-"""Decides on an offered identity, given the calling AE title and the address: None accepts without an answer, bytes are the server
-response for a peer that asked for one. Raises Refused to reject the association."""
+"""Decides on an offered identity (its type is known and its size bounded: `dimse.associate`), given the calling AE
+title and the address. None accepts without an answer, bytes are the server response for a peer that asked for one.
+Raises Refused to reject the association.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Result, source and reason of an A-ASSOCIATE-RJ, and why, for the log. `unknown_peer`: registering the caller would mend it."""
+    """Result, source and reason of an A-ASSOCIATE-RJ, and why, for the log. `unknown_peer`: registering the caller
+    would mend it.
+    """
 
     result: int
     source: int
@@ -44,19 +45,23 @@ APPLICATION_CONTEXT_UNKNOWN = Rejection(PERMANENT, 1, 2, "unknown application co
 CALLED_AET_UNKNOWN = Rejection(PERMANENT, 1, 7, "called AE title is not ours")
 CALLING_AET_INVALID = Rejection(PERMANENT, 1, 3, "calling AE title is not one")
 CALLER_UNKNOWN = Rejection(PERMANENT, 1, 3, "calling AE title and address are not registered", unknown_peer=True)
-IDENTITY_UNUSABLE = Rejection(PERMANENT, 1, 1, "user identity of unknown type or too large")
+SHUTTING_DOWN = Rejection(TRANSIENT, 3, 1, "shutting down")
 NO_ROOM = Rejection(TRANSIENT, 3, 1, "no room on the disk")
 TOO_MANY_ASSOCIATIONS = Rejection(TRANSIENT, 3, 2, "too many associations")
 TOO_MANY_OF_PEER = Rejection(TRANSIENT, 3, 2, "too many associations of this peer")
 
 
 def ignore_identity(identity: UserIdentity, calling_aet: AETitle, address: str) -> bytes | None:
-    """Accept every user identity without looking at it, and do not answer it (PS3.7 §D.3.3.7 leaves that to the requestor)."""
+    """Accept every user identity without looking at it, and do not answer it (PS3.7 §D.3.3.7 leaves that to the
+    requestor).
+    """
     return None
 
 
 def is_ae_title(text: str) -> bool:
-    """Say whether `text`, spaces around it stripped, is an AE title: 1 to 16 printable ASCII characters, no backslash (PS3.5 §6.2)."""
+    """Say whether `text`, spaces around it stripped, is an AE title: 1 to 16 printable ASCII characters, no backslash
+    (PS3.5 §6.2).
+    """
     return 0 < len(text) <= MAX_AE_TITLE_LENGTH and text.isascii() and text.isprintable() and "\\" not in text
 
 
@@ -82,15 +87,13 @@ class AssociationPolicy:
             return CALLER_UNKNOWN
         return None
 
-    def identity_answer(self, request: AssociateRequest, address: str) -> bytes | None | Rejection:
-        """Ask the identity hook; the server response, None for no answer, or why the caller is not let in (PS3.7 §D.3.3.7.3)."""
+    def identity_answer(self, request: AssociateRequest, address: str) -> bytes | Rejection | None:
+        """Ask the identity hook; the server response, None for no answer, or why the caller is not let in (PS3.7
+        §D.3.3.7.3).
+        """
         identity = request.user_identity
         if identity is None:
             return None
-        if identity.kind not in KNOWN_IDENTITY_KINDS:
-            return IDENTITY_UNUSABLE
-        if len(identity.primary) + len(identity.secondary) > MAX_IDENTITY_BYTES:
-            return IDENTITY_UNUSABLE
         try:
             answer = self._identity(identity, request.calling_aet, address)
         except Refused as refusal:
@@ -98,7 +101,9 @@ class AssociationPolicy:
         return answer if identity.answer_requested else None
 
     def accepts_sop_class(self, uid: Uid) -> bool:
-        """Say whether a presentation context for it is accepted: Verification, all storage, and what is unknown if so configured."""
+        """Say whether a presentation context for it is accepted: Verification, all storage, and what is unknown if so
+        configured.
+        """
         if uid == VERIFICATION or uid in STORAGE_SOP_CLASSES:
             return True
         return self.config.accept_unknown_sop_classes and not looks_like_service(uid)

@@ -1,8 +1,10 @@
-"""The DIMSE services of one association, message by message: C-STORE into a `Visit`, C-ECHO, and a status for everything else.
+"""The DIMSE services of one association, message by message: C-STORE into a `Visit`, C-ECHO, and a status for
+everything else.
 
-A message that we cannot take is answered after its data set has been read and dropped, so that the sender, which looks for an answer
-only then, hears it and the association goes on. No two operations are ever outstanding here: each is answered before the next is read,
-whatever window the peer asked for, so 0210H (duplicate invocation) cannot arise. Clauses: PS3.7 §9.1.1, §9.1.5, Annex C; PS3.4 Table B.2-1.
+A message that we cannot take is answered after its data set has been read and dropped, so that the sender, which looks
+for an answer only then, hears it and the association goes on. No two operations are ever outstanding here: each is
+answered before the next is read, whatever window the peer asked for, so 0210H (duplicate invocation) cannot arise.
+Clauses: PS3.7 §9.1.1, §9.1.5, Annex C; PS3.4 Table B.2-1.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class Counts:
 
 @dataclass(slots=True)
 class _Message:
-    """The request whose data set is coming in. `status` is what it will be answered with; the data set is dropped unless that is Success."""
+    """The request whose data set is coming in. `status` is what it will be answered with; the data set is dropped
+    unless that is Success.
+    """
 
     context_id: int
     command: Command
@@ -55,10 +59,19 @@ class _Message:
 
 
 class StorageService:
-    """Serves the messages of one association, one after the other; `answer_s` bounds how long an answer may wait to be written."""
+    """Serves the messages of one association, one after the other; `answer_s` bounds how long an answer may wait to be
+    written.
+    """
 
     def __init__(
-        self, stream: AssociationStream, visit: Visit, *, max_instance_bytes: int, answer_s: float, peer: str, calling_aet: str
+        self,
+        stream: AssociationStream,
+        visit: Visit,
+        *,
+        max_instance_bytes: int,
+        answer_s: float,
+        peer: str,
+        calling_aet: str,
     ) -> None:
         self.counts = Counts()
         self._stream, self._visit = stream, visit
@@ -72,7 +85,9 @@ class StorageService:
         return self._message is not None
 
     async def begin(self, event: CommandReceived) -> None:
-        """Take a command. Raises PeerError for one that cannot be answered; TimeoutError, ConnectionLost from writing the answer."""
+        """Take a command. Raises PeerError for one that cannot be answered; TimeoutError, ConnectionLost from writing
+        the answer.
+        """
         command = event.command
         if command.field == C_CANCEL_RQ:
             return  # of an operation that is over, as each is before the next command is read
@@ -89,7 +104,9 @@ class StorageService:
             await self._answer(message)
 
     async def take(self, fragment: bytes | memoryview, last: bool) -> None:
-        """Take a fragment of the data set; with the last one, answer. Raises as `begin` does, and PeerError for an endless data set (B20)."""
+        """Take a fragment of the data set; with the last one, answer. Raises as `begin` does, and PeerError for an
+        endless data set (B20).
+        """
         message = self._message
         if message is None:
             raise PeerError("data set without a command")
@@ -134,7 +151,7 @@ class StorageService:
         except StorageError as error:
             self._log.error("instance not stored", error=str(error), sop_instance_uid=_shown(message.command))
             self._fail(message, OUT_OF_RESOURCES, "not stored, try again later")
-        except Exception:  # the stage's edge: one instance fails, the association goes on (F17)
+        except Exception:  # noqa: BLE001  the stage's edge: one instance fails, the association goes on (F17)
             self._log.exception("instance failed in our code", sop_instance_uid=_shown(message.command))
             self._fail(message, PROCESSING_FAILURE, "internal error, try again later")
         if message.status != SUCCESS and message.reception is not None:

@@ -1,7 +1,8 @@
 """What a lane asks of a courier: carry these instances, say what became of each. The whole interface.
 
-A courier never touches the journal, never decides about a retry and never raises for one instance: it reports. What concerns the
-destination as such is raised from `deliver` as `Transient` or `Misconfigured`; deliveries not reported by then were not sent.
+A courier never touches the journal, never decides about a retry and never raises for one instance: it reports. What
+concerns the destination as such is raised from `deliver` as `Transient` or `Misconfigured`; deliveries not reported
+by then were not sent.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ MAX_REASON_CHARACTERS = 300
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one delivery. `status` is the DIMSE status, Failure Reason or HTTP status; `reason` the peer's words, bounded."""
+    """What became of one delivery.
+
+    `status` is the DIMSE status, Failure Reason or HTTP status; `reason` the peer's words, bounded.
+    """
 
     delivery: Delivery
     verdict: Verdict
@@ -40,18 +44,24 @@ class BrokenOff(Transient):
 
 
 Report = Callable[[Outcome], Awaitable[bool | None]]
-"""Takes one outcome; answers True when the lane wants no more of this batch: return from `deliver` as soon as that is clean."""
+"""Takes one outcome; answers True when the lane wants no more of this batch: then `deliver` returns."""
 
 
 class Session(Protocol):
     """One association or HTTP connection, reused for batch after batch. Connects when first used."""
 
     async def deliver(self, batch: Sequence[Delivery], report: Report) -> None:
-        """Send `batch` in order and report each. Raises Transient or Misconfigured; what was not reported was not taken."""
+        """Send `batch` in order and report each.
+
+        Raises Transient or Misconfigured; what was not reported was not taken.
+        """
         ...
 
     async def aclose(self) -> None:
-        """Release and close; never raises, never takes longer than a few seconds. The session may be used again: it connects anew."""
+        """Release and close; never raises, never takes longer than a few seconds.
+
+        The session may be used again: it connects anew.
+        """
         ...
 
 

@@ -1,4 +1,7 @@
-"""What to do after an attempt: done, again and when, or park. Pure: no clock, no journal, the dice are handed in (D12, §6.4)."""
+"""What to do after an attempt: done, again and when, or park.
+
+Pure: no clock, no journal, the dice are handed in (D12, §6.4).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from router.dicom.status import Verdict
 from router.sending.courier import Outcome
 
 INSTANCE_WAITS_S = (10.0, 60.0, 300.0, 1800.0)
-"""Waits of an instance that itself is refused: some archives answer Cxxx for trouble with their database, which passes."""
+"""Waits of an instance that itself is refused. Some archives answer Cxxx for trouble with their database."""
 
 RETRY_AFTER_CAP_S = 3600.0
 """Longest that a destination may put us off with Retry-After."""
@@ -28,7 +31,10 @@ class Completed(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Again at `due_at` (Unix seconds). `blames_instance` counts against it, `uncertain` says it may be there already."""
+    """Again at `due_at` (Unix seconds).
+
+    `blames_instance` counts against it, `uncertain` says it may be there already.
+    """
 
     due_at: float
     blames_instance: bool = False
@@ -72,7 +78,7 @@ def decide(outcome: Outcome, *, now: float, config: SendingConfig, rng: random.R
 
 
 def backoff_s(attempts: int, first_s: float, cap_s: float, rng: random.Random) -> float:
-    """Draw a wait with full jitter: anything up to `first_s`, doubling with each attempt after the first, up to `cap_s`."""
+    """Draw a wait with full jitter: up to `first_s`, doubled for each attempt after the first, at most `cap_s`."""
     doublings = min(max(attempts - 1, 0), MAX_DOUBLINGS)
     return rng.uniform(0.0, min(cap_s, first_s * 2.0**doublings))
 

@@ -52,8 +52,10 @@ class SystemDisk:
     mkdir = staticmethod(os.mkdir)
 
 
-def storage_error(doing: str, error: OSError) -> StorageError:
+def storage_error(doing: str, error: Exception) -> StorageError:
     """Say which disk operation failed and how, as NoSpace when the disk is full."""
+    if not isinstance(error, OSError):
+        return StorageError(f"{doing}: {error!r}")
     kind = NoSpace if error.errno in NO_SPACE else StorageError
     return kind(f"{doing}: {error.strerror or error}")
 

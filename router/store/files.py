@@ -1,54 +1,143 @@
-"""CONTRACT STUB (the owner replaces the bodies): see docs/architecture.md.
+"""The folder of instance files, `<state>/store/<shard>/<32 hex>.dcm`. Begins writers, finds and opens files.
 
-Write, flush and read instance files. Files live in `<state>/store/<shard>/<32 hex>.dcm`.
+Nothing that a peer sent is part of a path. Files are never changed, overwritten or deleted once an instance is journalled.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
-import msgspec
+import structlog
 
 from router.dicom.envelope import Declared, Source
-from router.dicom.uids import Uid
+from router.dicom.part10 import encode_preface
+from router.errors import StorageError
+from router.store import reading
+from router.store.blanks import FOLDER_MODE, Blank, Blanks
+from router.store.disk import Disk, SystemDisk, storage_error, sync_folder
+from router.store.listing import list_shards
+from router.store.reading import DamagedFile, DataSetReader
+from router.store.stored import Located, StoredFile
+from router.store.workers import Workers
+from router.store.writer import Writer
 
+__all__ = ["DamagedFile", "DataSetReader", "Located", "Store", "StoredFile", "Writer"]
 
-class StoredFile(msgspec.Struct, frozen=True):
-    """A finished file: `file` relative to the store, offset and size of the data set in bytes, SHA-256 of the data set."""
+log = structlog.get_logger()
 
-    file: str
-    data_set_offset: int
-    data_set_bytes: int
-    data_set_sha256: bytes
-
-
-class Writer:
-    """One instance on its way to the disk. Not durable before `flush` returned."""
-
-    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Take data-set bytes; spills to a thread in blocks, so memory is bounded. Raises StorageError."""
-        raise NotImplementedError
-
-    async def finish(self) -> StoredFile:
-        """All bytes written and the hash filled in; not yet flushed. Raises StorageError."""
-        raise NotImplementedError
-
-    async def flush(self) -> None:
-        """fdatasync the file and fsync its folder (grouped with others). Raises StorageError; never retried."""
-        raise NotImplementedError
-
-    async def discard(self) -> None:
-        """Forget the file and unlink it. Safe at any time before the instance is journalled; never raises."""
-        raise NotImplementedError
+WRITING_THREADS: Final = 16
+"""Flushes that may be under way at once; the file system commits those that wait together."""
+READING_THREADS: Final = 8
+"""Of its own, so that couriers go on when a slow disk has all writers waiting (F62)."""
+STORE_FOLDER: Final = "store"
+SUSPECT_FOLDER: Final = "suspect"
+LOST_FOLDER: Final = "lost+found"
 
 
 class Store:
-    """The folder of instance files."""
+    """Use `async with Store.open(state)`. `root` holds the shards; `suspect` and `lost` what a person should look at."""
 
-    root: Path
+    def __init__(self, state: Path, disk: Disk, writers: Workers, readers: Workers):
+        self.root = state / STORE_FOLDER
+        self.suspect = state / SUSPECT_FOLDER
+        self.lost = state / LOST_FOLDER
+        self._disk, self._writers, self._readers = disk, writers, readers
+        self._prefix = f"{self.root}/"
+        self._blanks: Blanks
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, state: Path, *, disk: Disk | None = None) -> AsyncIterator[Store]:
+        """Make the folders, find the newest shard. `disk` is for tests. Raises StorageError."""
+        store = cls(
+            state, disk or SystemDisk(), Workers("store-write", WRITING_THREADS), Workers("store-read", READING_THREADS)
+        )
+        try:
+            shard, files = await store._writers.run(store._prepare)
+            store._blanks = Blanks(store.root, store._disk, store._writers, shard, files)
+            try:
+                yield store
+            finally:
+                await store._blanks.close()
+        finally:
+            store._writers.close()
+            store._readers.close()
 
     def begin(self, declared: Declared, source: Source, received_at: float) -> Writer:
-        raise NotImplementedError
+        """Begin an instance; `received_at` in Unix seconds. Nothing touches the disk yet. UIDs must have been checked."""
+        preface = encode_preface(declared, source, received_at)
+        return Writer(preface, self._blanks, self._disk, self._writers, self._set_suspect)
 
     def path_of(self, file: str) -> Path:
-        raise NotImplementedError
+        """Give the path of a file named as in the journal."""
+        return Path(self._prefix + file)
+
+    @asynccontextmanager
+    async def open_data_set(
+        self, located: Located, *, chunk_bytes: int = reading.CHUNK_BYTES
+    ) -> AsyncIterator[DataSetReader]:
+        """Open a data set to read it in chunks, its last one given out only when the hash of all is right.
+
+        Raises DamagedFile when the file is missing or not what the journal says, StorageError.
+        """
+        path = self._prefix + located.file
+        opening = self._readers.start(lambda: DataSetReader.open(path, located, self._readers, chunk_bytes))
+        try:
+            reader = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unwanted)
+            raise
+        try:
+            yield reader
+        finally:
+            await reader.close()
+
+    async def read_small(self, located: Sequence[Located]) -> list[bytes | DamagedFile]:
+        """Read whole data sets, checked, in one go on one thread: for small ones, a few at a time.
+
+        A damaged one is given as a DamagedFile in its place; the others do not suffer. Raises StorageError.
+        """
+        return await self._readers.run(lambda: [reading.read_whole(self._prefix + one.file, one) for one in located])
+
+    async def holds(self, located: Located) -> bool:
+        """Say whether the file is there, whole; a small one is also read and its hash compared."""
+        return await self._readers.run(lambda: reading.is_whole(self._prefix + located.file, located))
+
+    def _prepare(self) -> tuple[int, int]:
+        """Give the newest shard and how many names are in it."""
+        try:
+            for folder in (self.root, self.suspect, self.lost):
+                folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            self.root.chmod(FOLDER_MODE)
+            sync_folder(self._disk, str(self.root.parent))
+            shards = list_shards(self.root)
+            if not shards:
+                return 1, 0
+            newest = shards[-1]
+            return int(newest), sum(1 for _ in (self.root / newest).iterdir())
+        except OSError as error:
+            raise storage_error(f"cannot open the store {self.root}", error) from error
+
+    def _set_suspect(self, blank: Blank) -> None:
+        """Put a file that an I/O error hit aside, so that nothing takes it for an instance (D9). Runs on a thread."""
+        name = Path(blank.file).name
+        try:
+            self._disk.rename(blank.path, str(self.suspect / name))
+        except OSError as error:
+            log.error("suspect file not set aside", file=blank.file, problem=error.strerror)
+            try:
+                self._disk.unlink(blank.path)
+            except OSError as again:
+                log.error("suspect file not removed", file=blank.file, problem=again.strerror)
+        else:
+            log.error("file set aside after an I/O error", file=blank.file, now=f"{SUSPECT_FOLDER}/{name}")
+
+
+def _close_unwanted(opening: asyncio.Future[DataSetReader]) -> None:
+    """A courier was cancelled while its file was being opened."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close_soon()

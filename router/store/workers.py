@@ -24,21 +24,25 @@ class Workers:
         """Run `job` on a thread, in the order of submission; it must not raise, it tells the loop itself what came of it."""
         self._pool.submit(job)
 
-    async def run(self, job: Callable[[], T]) -> T:
-        """Run `job` on a thread and wait for it. When the caller is cancelled the job still runs to its end."""
+    def start(self, job: Callable[[], T]) -> asyncio.Future[T]:
+        """Run `job` on a thread; the future gets what it gives or raises. Cancelling the future does not stop the job."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 
         def work() -> None:
             try:
                 result = job()
-            except BaseException as error:  # noqa: BLE001 - carried over to the caller, whatever it is
+            except BaseException as error:  # noqa: BLE001 - the edge of a thread: carried over to who waits
                 tell(loop, _fail, done, error)
             else:
                 tell(loop, settle, done, result)
 
         self._pool.submit(work)
-        return await done
+        return done
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """Run `job` on a thread and wait for it. When the caller is cancelled the job still runs to its end."""
+        return await self.start(job)
 
     def close(self) -> None:
         """Wait for the jobs under way and end the threads. Blocks; call it when nothing is under way, or from a thread."""

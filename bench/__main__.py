@@ -1,0 +1,96 @@
+"""`python -m bench [NAME …]`: run the benchmarks and write the table to bench/RESULTS.md. Names: ingest queue end memory."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench import measure
+from bench.measure import ROOT, Line
+from rich.console import Console
+from rich.table import Table
+
+from bench import memory, speed
+
+BIG_BYTES = 2 * memory.GIB
+ROOM_GIB = 12.0
+
+
+def plan(folder: Path) -> Iterator[tuple[str, Callable[[], Line]]]:
+    """Give every benchmark with the group it belongs to."""
+    small, large = measure.prepare(folder)
+    yield "ingest", lambda: speed.ingest_nodelay(folder, small, 0.7)
+    yield "ingest", lambda: speed.ingest_nodelay(folder, large, 0.8)
+    yield "ingest", lambda: speed.ingest_stock(folder, small)
+    yield "queue", lambda: speed.send_queue(folder, small)
+    yield "queue", lambda: speed.send_queue(folder, large)
+    yield "end", lambda: speed.end_to_end(folder, small)
+    yield "end", lambda: speed.end_to_end(folder, large)
+    yield "memory", lambda: memory.many_associations(folder, large)
+    yield "memory", lambda: memory.dead_destination(folder)
+    yield "memory", lambda: memory.by_c_store(folder, memory.big_instance(folder, BIG_BYTES))
+    yield "memory", lambda: memory.by_stow(folder, folder / "big.dcm")
+
+
+def machine() -> str:
+    """Say what this ran on, without names of hosts or people."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    return (
+        f"{os.cpu_count()} cores {model}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, "
+        f"{memory.dcmtk_version().strip('$ ').split(' ', 1)[1]}, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    )
+
+
+def main(wanted: list[str]) -> int:
+    lines: list[Line] = []
+    folder = Path(tempfile.mkdtemp(prefix="sendrs-bench-", dir=os.environ.get("BENCH_DIR")))
+    console = Console()
+    if memory.free_space_gib(folder) < ROOM_GIB:
+        console.print(f"{folder} has less than {ROOM_GIB:.0f} GiB free; set BENCH_DIR to a folder that has")
+        return 2
+    try:
+        for group, run in plan(folder):
+            if wanted and group not in wanted:
+                continue
+            line = run()
+            lines.append(line)
+            console.print(f"{line.what}: {line.ours} · {line.theirs} · ratio {_ratio(line)} (goal {line.goal})")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    _show(console, lines)
+    if not wanted:
+        (ROOT / "bench" / "RESULTS.md").write_text(_markdown(lines))
+    return 0 if all(line.holds for line in lines) else 1
+
+
+def _ratio(line: Line) -> str:
+    return "–" if line.ratio is None else f"{line.ratio:.2f}"
+
+
+def _show(console: Console, lines: list[Line]) -> None:
+    table = Table("what", "sendrs", "beside it", "ratio", "goal", "")
+    for line in lines:
+        table.add_row(line.what, line.ours, line.theirs, _ratio(line), line.goal, "yes" if line.holds else "NO")
+    console.print(table)
+
+
+def _markdown(lines: list[Line]) -> str:
+    rows = [
+        f"| {line.what} | {line.ours} | {line.theirs} | {_ratio(line)} | {line.goal} | {'yes' if line.holds else '**no**'} |"
+        for line in lines
+    ]
+    head = "| what | sendrs | beside it | ratio | goal | met |\n| --- | --- | --- | --- | --- | --- |\n"
+    return f"# Measured by `make bench`\n\n{machine()}. Medians of pairs run in turn.\n\n{head}" + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

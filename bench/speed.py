@@ -1,0 +1,154 @@
+"""Speed beside real peers: ingest, sending, end to end (issue 2, "Speed and memory")."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.measure import Line, Samples, dcmsend, empty, in_turn, last_written, wait_for, written_rate
+from peers import Daemon, Orthanc, StoreScp, free_port
+
+ROUNDS = 5
+KEEP_ONLY = ""
+"""No rule: what arrives is kept, indexed and counted as unrouted."""
+TO_ARCHIVE = '[[rule]]\nname = "Everything"\nsend = ["archive"]\n'
+
+
+def archive_at(port: int, associations: int = 1) -> str:
+    return (
+        '[destinations.archive]\nkind = "dimse"\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\n'
+        f"port = {port}\nassociations = {associations}\n"
+    )
+
+
+@contextmanager
+def fresh_daemon(folder: Path, config: str, rules: str) -> Iterator[Daemon]:
+    """A daemon with an empty state: repeats of the same instances would be coalesced instead of stored."""
+    name = f"sendrs-{time.monotonic_ns()}"
+    with Daemon(folder / name, config, rules) as daemon:
+        yield daemon
+
+
+def ingest_nodelay(folder: Path, samples: Samples, goal: float) -> Line:
+    """One association from TCP_NODELAY=1 dcmsend: the router, durable, against storescp, which flushes nothing."""
+    with StoreScp(folder / f"scp-{samples.count}") as scp:
+
+        def ours() -> float:
+            with fresh_daemon(folder, "", KEEP_ONLY) as daemon:
+                return samples.count / dcmsend(daemon.dicom_port, samples, nodelay=True)
+
+        def theirs() -> float:
+            rate = samples.count / dcmsend(scp.port, samples, nodelay=True)
+            empty(scp.received)
+            return rate
+
+        a, b, ratio = in_turn(ROUNDS, ours, theirs)
+    return Line(
+        f"ingest, one association from TCP_NODELAY=1 dcmsend, {samples.name}",
+        f"{a:,.0f}/s",
+        f"TCP_NODELAY=1 storescp {b:,.0f}/s",
+        ratio,
+        f"≥ {goal}",
+        ratio >= goal,
+    )
+
+
+def ingest_stock(folder: Path, samples: Samples) -> Line:
+    """The same from a stock dcmsend, whose every small write waits for a delayed ACK at a stock storescp."""
+    few = samples.first(100)
+    with StoreScp(folder / "scp-stock", nodelay=False) as scp:
+
+        def ours() -> float:
+            with fresh_daemon(folder, "", KEEP_ONLY) as daemon:
+                return samples.count / dcmsend(daemon.dicom_port, samples, nodelay=False)
+
+        def theirs() -> float:
+            rate = len(few) / dcmsend(scp.port, few, nodelay=False)
+            empty(scp.received)
+            return rate
+
+        a, b, ratio = in_turn(3, ours, theirs)
+    return Line(
+        f"ingest from a stock dcmsend, {samples.name}",
+        f"{a:,.0f}/s",
+        f"stock storescp {b:,.1f}/s",
+        ratio,
+        "≥ 50",
+        ratio >= 50,
+    )
+
+
+def send_queue(folder: Path, samples: Samples) -> Line:
+    """A prepared queue over one association to a stock storescp, against dcmsend; both from first to last file at the receiver."""
+
+    def ours() -> float:
+        port = free_port()
+        with fresh_daemon(folder, archive_at(port), TO_ARCHIVE) as daemon:
+            dcmsend(daemon.dicom_port, samples, nodelay=True)
+            with StoreScp(folder / f"sink-{time.monotonic_ns()}", port, nodelay=False) as sink:
+                return written_rate(sink.received, samples.count, 120.0)
+
+    def theirs() -> float:
+        with StoreScp(folder / f"sink-{time.monotonic_ns()}") as sink:
+            dcmsend(sink.port, samples, nodelay=True)
+            return written_rate(sink.received, samples.count, 120.0)
+
+    a, b, ratio = in_turn(ROUNDS, ours, theirs)
+    return Line(
+        f"sending a prepared queue to a stock storescp, one association, {samples.name}",
+        f"{a:,.0f}/s",
+        f"TCP_NODELAY=1 dcmsend to TCP_NODELAY=1 storescp {b:,.0f}/s",
+        ratio,
+        "≥ 1",
+        ratio >= 1,
+    )
+
+
+LUA = """
+function OnStoredInstance(instanceId, tags, metadata, origin)
+  if origin['RequestOrigin'] == 'DicomProtocol' then
+    SendToModality(instanceId, 'archive')
+  end
+end
+"""
+
+
+def end_to_end(folder: Path, samples: Samples) -> Line:
+    """dcmsend → router → storescp against dcmsend → Orthanc with a Lua SendToModality → storescp, until the last file is there."""
+
+    def measure(port: int, sink: StoreScp) -> float:
+        start = time.time()
+        dcmsend(port, samples, nodelay=True)
+        wait_for(lambda: len(sink.files()) >= samples.count, 300.0)
+        time.sleep(0.2)
+        return samples.count / (last_written(sink.received) - start)
+
+    def ours() -> float:
+        with StoreScp(folder / f"sink-{time.monotonic_ns()}") as sink, fresh_daemon(
+            folder, archive_at(sink.port, associations=2), TO_ARCHIVE
+        ) as daemon:
+            return measure(daemon.dicom_port, sink)
+
+    def theirs() -> float:
+        with StoreScp(folder / f"sink-{time.monotonic_ns()}") as sink:
+            settings = {"DicomModalities": {"archive": ["ARCHIVE", "127.0.0.1", sink.port]}}
+            with Orthanc(folder / f"orthanc-{time.monotonic_ns()}", lua=LUA, settings=settings) as orthanc:
+                return measure(orthanc.dicom_port, sink)
+
+    a, b, ratio = in_turn(3, ours, theirs)
+    return Line(
+        f"end to end, {samples.name}",
+        f"{a:,.0f}/s",
+        f"Orthanc with Lua SendToModality {b:,.0f}/s",
+        ratio,
+        "≥ 4",
+        ratio >= 4,
+    )
+
+
+def counts(daemon: Daemon) -> dict[str, int]:
+    rows = json.loads(daemon.cli("status", "--json").stdout)["destinations"]
+    return {name: sum(row[name] for row in rows) for name in ("remaining", "completed", "warning", "failed")}

@@ -1,0 +1,26 @@
+"""`sendrs serve`: check everything that can be checked, then hand over to `router.app`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+
+from router.cli.addresses import check_addresses
+from router.cli.logs import set_up_logging
+from router.cli.options import ConfigOption
+from router.config.load import load_config
+from router.config.state_folder import check_state_folder
+from router.errors import ConfigErrors
+
+
+def serve(config: ConfigOption) -> int:
+    """Run the router until it is told to stop (SIGTERM, Ctrl-C). SIGHUP reads rules and destinations again."""
+    from router.app import run
+
+    loaded = load_config(config)
+    set_up_logging(loaded.log)
+    problems = check_state_folder(loaded) + check_addresses(loaded)
+    if problems:
+        raise ConfigErrors(problems)
+    return anyio.run(partial(run, loaded, reload=lambda: load_config(config)), backend="asyncio")

@@ -1,0 +1,83 @@
+"""The HTTP front as one Starlette app: routes, and what every error looks like. Knows the core only as `Door`."""
+
+from __future__ import annotations
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from router.config.model import HttpConfig
+from router.dicomweb.multipart import PartLimits
+from router.web.door import Door
+from router.web.problem import problem
+from router.web.stow import store_instances
+
+log = structlog.get_logger()
+
+DEFAULT_LIMITS = PartLimits()
+
+
+def make_app(config: HttpConfig, door: Door, *, limits: PartLimits = DEFAULT_LIMITS) -> Starlette:
+    """Make the app that takes instances over STOW-RS. `door` is `ingest.Ingest` in the daemon."""
+    store = store_instances(config, door, limits)
+    studies = f"{config.base_path}/studies"
+    app = Starlette(
+        routes=[
+            Route(studies, store, methods=["POST"], name="store"),
+            Route(studies + "/{study}", store, methods=["POST"], name="store in a study"),
+        ],
+        middleware=[Middleware(LastResort)],
+        exception_handlers={HTTPException: _http_error},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class LastResort:
+    """The loop edge of the web front: what nobody foresaw costs one request, not the process."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except Exception:  # the stage's loop edge
+            log.exception("request failed", path=scope.get("path", ""))
+            if not begun and scope["type"] == "http":
+                answer = problem(
+                    500, "Something went wrong here, not with the request.", next_step="See the log of the router."
+                )
+                await answer(scope, receive, send)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    match error.status_code:
+        case 404:
+            detail, next_step = "There is no such resource.", "Check the path and the base path ([http] base_path)."
+        case 405:
+            detail, next_step = f"{request.method[:20]} is not possible here.", ""
+        case _:
+            detail, next_step = error.detail, ""
+    headers = dict(error.headers or {})
+    return problem(
+        error.status_code,
+        detail,
+        where=request.url.path,
+        allowed=headers.get("Allow", ""),
+        next_step=next_step,
+        headers=headers,
+    )

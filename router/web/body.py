@@ -1,0 +1,39 @@
+"""A request body read at the pace of whoever consumes it, and not slower than a sender may be (B52)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import anyio
+
+IDLE_S = 60.0
+"""A sender may be silent for so long; the DIMSE front waits as long for its peers."""
+MIN_BYTES_PER_S = 1024
+"""Less over IDLE_S of waiting is no link that a study could come over."""
+
+
+class TooSlow(Exception):
+    """The sender brings too little."""
+
+
+async def paced(
+    chunks: AsyncIterator[bytes], *, idle_s: float = IDLE_S, min_bytes_per_s: int = MIN_BYTES_PER_S
+) -> AsyncGenerator[bytes, None]:
+    """Pass chunks on; only time spent waiting for the sender counts against it. Raises TooSlow."""
+    waited_s, received = 0.0, 0
+    while True:
+        began = anyio.current_time()
+        try:
+            with anyio.fail_after(idle_s):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise TooSlow(f"nothing came for {idle_s:g} s") from error
+        waited_s += anyio.current_time() - began
+        received += len(chunk)
+        if waited_s >= idle_s:
+            if received < idle_s * min_bytes_per_s:
+                raise TooSlow(f"less than {min_bytes_per_s} bytes/s came over {idle_s:g} s")
+            waited_s, received = 0.0, 0
+        yield chunk
