@@ -1,4 +1,4 @@
-"""`python -m bench [NAME …]`: run the benchmarks and write the table to bench/RESULTS.md. Names: ingest queue end memory."""
+"""`python -m bench [NAME …]`: run the benchmarks, write bench/RESULTS.md. Names: ingest queue end memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import measure
-from bench.measure import ROOT, Line
 from rich.console import Console
 from rich.table import Table
 
-from bench import memory, speed
+from bench import measure, memory, speed
+from bench.measure import ROOT, Line
 
 BIG_BYTES = 2 * memory.GIB
 ROOM_GIB = 12.0
@@ -40,10 +39,8 @@ def plan(folder: Path) -> Iterator[tuple[str, Callable[[], Line]]]:
 
 def machine() -> str:
     """Say what this ran on, without names of hosts or people."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
+    cpus = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in cpus if "model name" in line), platform.machine())
     return (
         f"{os.cpu_count()} cores {model}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, "
         f"{memory.dcmtk_version().strip('$ ').split(' ', 1)[1]}, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
@@ -76,6 +73,10 @@ def _ratio(line: Line) -> str:
     return "–" if line.ratio is None else f"{line.ratio:.2f}"
 
 
+def _met(line: Line) -> str:
+    return "yes" if line.holds else "**no**"
+
+
 def _show(console: Console, lines: list[Line]) -> None:
     table = Table("what", "sendrs", "beside it", "ratio", "goal", "")
     for line in lines:
@@ -85,11 +86,12 @@ def _show(console: Console, lines: list[Line]) -> None:
 
 def _markdown(lines: list[Line]) -> str:
     rows = [
-        f"| {line.what} | {line.ours} | {line.theirs} | {_ratio(line)} | {line.goal} | {'yes' if line.holds else '**no**'} |"
-        for line in lines
+        f"| {line.what} | {line.ours} | {line.theirs} | {_ratio(line)} | {line.goal} | {_met(line)} |" for line in lines
     ]
     head = "| what | sendrs | beside it | ratio | goal | met |\n| --- | --- | --- | --- | --- | --- |\n"
-    return f"# Measured by `make bench`\n\n{machine()}. Medians of pairs run in turn.\n\n{head}" + "\n".join(rows) + "\n"
+    return (
+        f"# Measured by `make bench`\n\n{machine()}. Medians of pairs run in turn.\n\n{head}" + "\n".join(rows) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the table. `ratio` is ours over theirs, or None where only `value` counts; `holds` says whether `goal` is met."""
+    """One line of the table. `ratio` is ours over theirs, None where only `ours` counts; `holds`: the goal is met."""
 
     what: str
     ours: str
@@ -80,7 +80,7 @@ def in_turn(rounds: int, ours: Callable[[], float], theirs: Callable[[], float])
 
 
 def written_rate(folder: Path, count: int, timeout_s: float) -> float:
-    """Wait until `folder` holds `count` files; instances per second between the first and the last by their times of writing."""
+    """Wait until `folder` holds `count` files; files per second from the first to the last, by their times."""
     wait_for(lambda: sum(1 for _ in folder.iterdir()) >= count, timeout_s)
     time.sleep(0.2)
     times = sorted(path.stat().st_mtime_ns for path in folder.iterdir())

@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.measure import ROOT, Line, Samples, dcmsend, peak_mb, resident_mb, wait_for
-from bench.speed import TO_ARCHIVE, archive_at, counts, fresh_daemon
 from ledger import Instances
 from peers import Process, StoreScp, free_port
+
+from bench.measure import ROOT, Line, Samples, dcmsend, peak_mb, resident_mb, wait_for
+from bench.speed import TO_ARCHIVE, archive_at, counts, fresh_daemon
 from router.cli.samples import minimal
 
 GIB = 1024**3
@@ -73,7 +74,9 @@ def by_stow(folder: Path, big: Path) -> Line:
 
 def _memory_line(what: str, pid: int, before: float, start: float) -> Line:
     peak, seconds = peak_mb(pid), time.perf_counter() - start
-    return Line(what, f"peak {peak:,.0f} MB", f"idle {before:,.0f} MB; {seconds:.0f} s", None, "< 200 MB", peak < LIMIT_MB)
+    return Line(
+        what, f"peak {peak:,.0f} MB", f"idle {before:,.0f} MB; {seconds:.0f} s", None, "< 200 MB", peak < LIMIT_MB
+    )
 
 
 def _stow(port: int, path: Path) -> int:
@@ -108,7 +111,8 @@ def many_associations(folder: Path, samples: Samples) -> Line:
         before = peak_mb(daemon.pid)
         start = time.perf_counter()
         threads = [
-            threading.Thread(target=dcmsend, args=(daemon.dicom_port, share), kwargs={"nodelay": True}) for share in shares
+            threading.Thread(target=dcmsend, args=(daemon.dicom_port, share), kwargs={"nodelay": True})
+            for share in shares
         ]
         for thread in threads:
             thread.start()

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.measure import Line, Samples, dcmsend, empty, in_turn, last_written, wait_for, written_rate
 from peers import Daemon, Orthanc, StoreScp, free_port
+
+from bench.measure import Line, Samples, dcmsend, empty, in_turn, last_written, wait_for, written_rate
 
 ROUNDS = 5
 KEEP_ONLY = ""
@@ -82,7 +83,7 @@ def ingest_stock(folder: Path, samples: Samples) -> Line:
 
 
 def send_queue(folder: Path, samples: Samples) -> Line:
-    """A prepared queue over one association to a stock storescp, against dcmsend; both from first to last file at the receiver."""
+    """A prepared queue over one association to a stock storescp, against dcmsend; from first to last file there."""
 
     def ours() -> float:
         port = free_port()
@@ -117,7 +118,7 @@ end
 
 
 def end_to_end(folder: Path, samples: Samples) -> Line:
-    """dcmsend → router → storescp against dcmsend → Orthanc with a Lua SendToModality → storescp, until the last file is there."""
+    """dcmsend → router → storescp against dcmsend → Orthanc with Lua → storescp, until the last file is there."""
 
     def measure(port: int, sink: StoreScp) -> float:
         start = time.time()
@@ -127,9 +128,10 @@ def end_to_end(folder: Path, samples: Samples) -> Line:
         return samples.count / (last_written(sink.received) - start)
 
     def ours() -> float:
-        with StoreScp(folder / f"sink-{time.monotonic_ns()}") as sink, fresh_daemon(
-            folder, archive_at(sink.port, associations=2), TO_ARCHIVE
-        ) as daemon:
+        with (
+            StoreScp(folder / f"sink-{time.monotonic_ns()}") as sink,
+            fresh_daemon(folder, archive_at(sink.port, associations=2), TO_ARCHIVE) as daemon,
+        ):
             return measure(daemon.dicom_port, sink)
 
     def theirs() -> float:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import anyio
+
 from router.app import serve_http
 from router.cli.receivers import FolderDoor
 from router.config.model import HttpConfig, Listen

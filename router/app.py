@@ -1,47 +1,184 @@
-"""The only place where the parts meet: one task group, two fronts, one core, the lanes; and what SIGTERM and SIGHUP do.
+"""The only place where the parts meet: two fronts, one core, the lanes; and what SIGTERM and SIGHUP do.
 
-Start: lock the state folder, open the journal, sweep, then listen. Stop: stop listening, let the instance in hand finish,
-drain the lanes, close the journal (D15). Nothing depends on the stop for correctness.
+Start: lock the state folder, open journal and store, sweep, then listen. Stop: stop listening, let the instances in
+hand finish, drain the lanes, close the journal (D15). Nothing depends on the stop for correctness.
 """
 
 from __future__ import annotations
 
-import math
 import signal
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import assert_never
 
 import anyio
-import anyio.abc
 import hypercorn.asyncio
-import hypercorn.config
 import structlog
+from anyio.abc import TaskStatus
+from hypercorn.config import Config as HypercornConfig
 from starlette.types import ASGIApp
 
 from router.config.model import Config, Destination, DimseDestination, Listen, StowDestination
 from router.delivery.cstore import CStoreCourier
 from router.delivery.stow import StowCourier
+from router.dicom.uids import AETitle
 from router.errors import ConfigErrors
 from router.ingest.sweep import sweep
 from router.ingest.visit import Ingest
 from router.journal.journal import Journal
 from router.rules import RuleBook, load_rules
 from router.scp.server import StorageScp
+from router.sending import quiet
+from router.sending.clock import WallClock
 from router.sending.courier import Courier
 from router.sending.lanes import Lanes
-from router.sending.quiet import QuietWatch
 from router.store.files import Store
 from router.web.app import make_app
 
 log = structlog.get_logger()
 
 DRAIN_S = 20.0
-"""How long a stop waits for the instances in hand; what is left is sent after the next start."""
+"""How long a stop waits for the instances in hand, coming in and going out; the rest is sent after the next start."""
+BACKLOG = 128
+MAX_HEAD_BYTES = 64 * 1024
+"""Request line and headers of one HTTP request."""
+KEEP_ALIVE_S = 30.0
 
 
 async def run(config: Config, *, reload: Callable[[], Config]) -> int:
     """Run the daemon until SIGTERM or SIGINT; gives the exit code.
 
-    `reload` reads the configuration file again on SIGHUP and raises ConfigErrors when it is not usable: nothing changes then.
+    `reload` reads the configuration file again on SIGHUP; when it raises ConfigErrors, nothing changes. Raises
+    ConfigErrors for unusable rules, StorageError when journal or store gave up, OSError when it cannot listen.
     """
-    return await Daemon(config, reload).run()
+    book = _load_book(config)
+    async with Journal.open(config.state.path) as journal, Store.open(config.state.path) as store:
+        await _Daemon(config, book, journal, store, reload).run()
+    log.info("stopped")
+    return 0
+
+
+async def serve_http(
+    app: ASGIApp, listen: Listen, stop: anyio.Event, *, task_status: TaskStatus[Listen] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve `app` over HTTP until `stop`, then let requests finish for DRAIN_S. Raises OSError: it cannot listen."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    with socket.create_server((listen.host, listen.port), family=family, backlog=BACKLOG) as server:
+        server.setblocking(False)
+        settings = HypercornConfig()
+        settings.bind = [f"fd://{server.fileno()}"]
+        settings.accesslog = None
+        settings.errorlog = None
+        settings.graceful_timeout = DRAIN_S
+        settings.keep_alive_timeout = KEEP_ALIVE_S
+        settings.h11_max_incomplete_size = MAX_HEAD_BYTES
+        settings.include_server_header = False
+        task_status.started(Listen(*server.getsockname()[:2]))
+        await hypercorn.asyncio.serve(app, settings, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+
+
+class _Daemon:
+    def __init__(
+        self, config: Config, book: RuleBook, journal: Journal, store: Store, reload: Callable[[], Config]
+    ) -> None:
+        self._config, self._book, self._reload = config, book, reload
+        self._journal = journal
+        self._lanes = Lanes(config, journal, lambda destination, now: _courier_for(destination, now, store))
+        self._ingest = Ingest(store, journal, lambda: self._book, config, wake=self._lanes.wake)
+        self._scp = StorageScp(config.dicom, config.peers, self._ingest)
+        self._app = make_app(config.http, self._ingest)
+        self._store = store
+        self._http_stop = anyio.Event()
+
+    async def run(self) -> None:
+        """Sweep, serve, stop."""
+        began = time.monotonic()
+        report = await sweep(self._store, self._journal, self._ingest)
+        log.info("swept", seconds=round(time.monotonic() - began, 3), **report.counts())
+        async with anyio.create_task_group() as parts:
+            parts.start_soon(self._journal.watch)
+            await parts.start(self._lanes.run)
+            async with anyio.create_task_group() as fronts:
+                dicom = await fronts.start(self._scp.run)
+                http = await fronts.start(serve_http, self._app, self._config.http.listen, self._http_stop)
+                parts.start_soon(self._watch_quiet)
+                log.info(
+                    "ready",
+                    ae_title=self._config.dicom.ae_title,
+                    dicom=f"{dicom.host}:{dicom.port}",
+                    http=f"http://{http.host}:{http.port}{self._config.http.base_path}",
+                    destinations=len(self._config.destinations),
+                    rules=len(self._book.rules),
+                )
+                await self._obey_signals()
+                self._stop_fronts(fronts.cancel_scope)
+            await self._lanes.drain(DRAIN_S)
+            parts.cancel_scope.cancel()
+
+    async def _watch_quiet(self) -> None:
+        await quiet.watch(self._journal, self._lanes.wake, clock=WallClock())
+
+    async def _obey_signals(self) -> None:
+        """Return when the process is told to stop."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            async for number in received:
+                if number != signal.SIGHUP:
+                    log.info("stopping", signal=number.name)
+                    return
+                await self._take_new_configuration()
+
+    def _stop_fronts(self, fronts: anyio.CancelScope) -> None:
+        self._scp.stop()
+        self._http_stop.set()
+        fronts.deadline = anyio.current_time() + DRAIN_S
+
+    async def _take_new_configuration(self) -> None:
+        """Go over to the files as they are now, or say why not and change nothing."""
+        try:
+            config = self._reload()
+            book = _load_book(config)
+        except ConfigErrors as errors:
+            for error in errors.errors:
+                log.error("configuration not reloaded", problem=str(error))
+            return
+        before, self._config, self._book = self._config, config, book
+        self._scp.replace(config.dicom, config.peers)
+        self._ingest.replace(config)
+        changes = await self._lanes.reload(config)
+        log.info(
+            "configuration reloaded",
+            rules=len(book.rules),
+            added=changes.added,
+            changed=changes.changed,
+            removed=dict(changes.removed),
+            after_restart=_needs_restart(before, config),
+        )
+
+
+def _load_book(config: Config) -> RuleBook:
+    book = load_rules(config.rules.path, config.destinations)
+    for warning in book.warnings:
+        log.warning("rules", problem=str(warning))
+    return book
+
+
+def _courier_for(destination: Destination, config: Config, store: Store) -> Courier:
+    match destination:
+        case DimseDestination():
+            return CStoreCourier(destination, AETitle(config.dicom.ae_title), store)
+        case StowDestination():
+            return StowCourier(destination, store)
+        case _:
+            assert_never(destination)
+
+
+def _needs_restart(before: Config, after: Config) -> list[str]:
+    """Name what was changed but is only read at start."""
+    fixed = {
+        "[dicom] listen": (before.dicom.listen, after.dicom.listen),
+        "[dicom] max_pdu_bytes": (before.dicom.max_pdu_bytes, after.dicom.max_pdu_bytes),
+        "[http]": (before.http, after.http),
+        "[state] path": (before.state.path, after.state.path),
+    }
+    return [name for name, (old, new) in fixed.items() if old != new]

@@ -1,7 +1,7 @@
-"""A sender that remembers what it heard acknowledged, and the check that nothing of it is missing (reliability-study 3.2).
+"""A sender that remembers what it heard acknowledged, and the check that nothing of it is missing.
 
-The client is our own sans-IO upper layer on a blocking socket, or `http.client`: each instance counts as acknowledged only
-after the answer was read whole.
+The client is our own sans-IO upper layer on a blocking socket, or `http.client`: an instance counts as acknowledged
+only after the answer was read whole (reliability-study 3.2).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
+
+from router.cli.samples import ct_series
 from router.dicom.uids import AETitle, Uid
 from router.dimse.commands import C_STORE_RQ
 from router.dimse.events import AssociateAccepted, Command, CommandReceived, ProposedContext
 from router.dimse.upper_layer import UpperLayer
 from router.errors import PeerError
-
-from router.cli.samples import ct_series
 
 TIMEOUT_S = 20.0
 BETWEEN_S = 0.01
@@ -43,7 +43,7 @@ def data_set_of(content: bytes) -> bytes:
 
 
 class Instances:
-    """An endless supply of different small CT instances: one template, a new SOP Instance UID of the same length each time."""
+    """An endless supply of small CT instances: one template, each time a new SOP Instance UID of the same length."""
 
     def __init__(self, folder: Path, seed: int, *, rows: int = 64, columns: int = 64):
         template = next(ct_series(folder, 1, rows=rows, columns=columns, seed=seed))
@@ -84,7 +84,7 @@ class Ledger:
 
 
 class Sender(threading.Thread):
-    """Sends instance after instance until stopped, over one association or connection after another. Errors only end a connection."""
+    """Sends instance after instance until stopped; an error ends a connection, and the next one is opened."""
 
     def __init__(self, ledger: Ledger, instances: Instances, send_many: Callable[[Sender], None]):
         super().__init__(daemon=True)

@@ -20,20 +20,18 @@ from router.cli.explain import explain
 from router.cli.jobs import jobs, parked, unrouted
 from router.cli.serve import serve
 from router.cli.status import status
-from router.cli.verify import verify
 
 app = typer.Typer(
     name="sendrs",
     help="A DICOM router: takes instances in by C-STORE and STOW-RS, keeps them safely, sends them on by rules.",
     epilog="Begin with: sendrs demo",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (serve, check, status, jobs, unrouted, parked, explain, verify):
+for command in (serve, check, status, jobs, unrouted, parked, explain):
     app.command()(command)
 
 
@@ -56,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         _escape_what_cannot_be_shown(stream)
     try:
-        return int(app(args=list(arguments), prog_name="sendrs", standalone_mode=False) or ExitCode.OK)
+        return int(app(args=list(arguments) or ["--help"], prog_name="sendrs", standalone_mode=False) or ExitCode.OK)
     except TyperException as error:
         print(_show_usage_error(error), file=sys.stderr)
         return ExitCode.USAGE

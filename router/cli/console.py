@@ -49,10 +49,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in kept:
         table.add_row(*map(_cell, row))
     console = Console(highlight=False)
-    wide = console.options.update(width=UNBOUNDED)
-    needed = Measurement.get(console, wide, table)
-    width = max(console.width, needed.minimum) if console.is_terminal else needed.maximum
-    console.print(table, width=width, crop=False, soft_wrap=not console.is_terminal)
+    needed = Measurement.get(console, console.options.update(width=UNBOUNDED), table)
+    if console.is_terminal:
+        console.width = max(console.width, needed.minimum)
+        console.print(table, crop=False)
+        return
+    console.width = needed.maximum
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def show_time(moment: float | None) -> str:
@@ -65,7 +70,7 @@ def show_age(seconds: float | None) -> str:
     if seconds is None:
         return ""
     left = max(0, round(seconds))
-    parts = []
+    parts: list[str] = []
     for name, length in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
         if left >= length or (name == "s" and not parts):
             parts.append(f"{left // length} {name}")

@@ -28,13 +28,16 @@ HTTP_STATUSES = (range(100, 261), range(300, 512))
 def jobs(
     config: ConfigOption,
     transaction_uid: Annotated[
-        str | None, typer.Argument(metavar="[TRANSACTION_UID]", help="Show this job with each of its instances.")
+        str | None, typer.Argument(metavar="TRANSACTION_UID", help="Show this job with each of its instances.")
     ] = None,
     destination: DestinationOption = None,
     limit: LimitOption = 30,
     as_json: JsonOption = False,
 ) -> int:
-    """List the newest send jobs, or show one with all its instances and attempts."""
+    """List send jobs, or show one in detail.
+
+    The newest come first; one is shown with each of its instances and each attempt.
+    """
     loaded = load_config(config)
     if transaction_uid is None:
         found = read_journal(
@@ -59,7 +62,10 @@ def jobs(
 
 
 def unrouted(config: ConfigOption, limit: LimitOption = 100, as_json: JsonOption = False) -> int:
-    """List the instances that no rule sent anywhere, newest first. They are kept."""
+    """List the instances that no rule sent on.
+
+    They are kept. The newest come first.
+    """
     loaded = load_config(config)
     found = read_journal(loaded.state.path, lambda conn: overview.unrouted(conn, limit=limit))
     if as_json:
@@ -80,7 +86,10 @@ def parked(
     limit: LimitOption = 100,
     as_json: JsonOption = False,
 ) -> int:
-    """List what could not be delivered and waits for a person, newest first, with the reason."""
+    """List what could not be delivered, and why.
+
+    It is kept and waits for a person. The newest come first.
+    """
     loaded = load_config(config)
     found = read_journal(loaded.state.path, lambda conn: overview.parked(conn, destination=destination, limit=limit))
     if as_json:

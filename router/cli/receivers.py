@@ -1,6 +1,6 @@
-"""Two receivers that only write files, for the demonstration: what stands behind the router's fronts when nothing is routed on.
+"""Receivers that only write files, for the demonstration: a folder behind the router's own DIMSE and HTTP fronts.
 
-They reuse the router's own DIMSE and HTTP fronts with `FolderDoor` in place of `ingest.Ingest`. No journal, no flush: a sink, not a store.
+`FolderDoor` stands in place of `ingest.Ingest`. No journal and no flush: a sink, not a store.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sample instances for the demonstration, the benchmarks and the tests: generated CT slices and pydicom's own test files.
+"""Sample instances for demonstration, benchmarks and tests: generated CT slices and pydicom's own test files.
 
 Nothing here is patient data: names and numbers are made up, pixels are noise.
 """
@@ -61,7 +61,7 @@ def ct_series(
     96 by 74 pixels make an instance of 16 KiB, 512 by 512 one of 513 KiB.
     """
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
-    pixels = random.Random(seed).randbytes(rows * columns * 2)  # noqa: S311  (noise, not a secret)
+    pixels = random.Random(seed).randbytes(rows * columns * 2)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(1, count + 1):
         path = folder / f"{patient_id}-{number:05}.dcm"

@@ -15,7 +15,10 @@ from router.errors import ConfigErrors
 
 
 def serve(config: ConfigOption) -> int:
-    """Run the router until it is told to stop (SIGTERM, Ctrl-C). SIGHUP reads rules and destinations again."""
+    """Run the router.
+
+    SIGTERM or Ctrl-C ends it, SIGHUP makes it read rules and destinations again.
+    """
     from router.app import run
 
     loaded = load_config(config)

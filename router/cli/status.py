@@ -33,7 +33,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def status(config: ConfigOption, as_json: JsonOption = False) -> int:
-    """Show whether the router runs, what it holds, and how each destination is."""
+    """Show how the router and its destinations are."""
     loaded = load_config(config)
     found = _read(loaded)
     if as_json:

@@ -99,7 +99,7 @@ class KeyLines:
         return None
 
     def duplicates(self) -> list[tuple[Definition, Definition]]:
-        """Find each name that stands twice, as its first definition and the later one; not what stands in it once more."""
+        """Find each name that stands twice, as its first definition and the later one; not the names below it."""
         first: dict[Path, Definition] = {}
         found = []
         again: set[Path] = set()

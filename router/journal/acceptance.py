@@ -49,7 +49,8 @@ _SERIES_UPDATE: Final = _update("series", _SERIES)
 
 # Everything there is under this SOP Instance UID and not yet superseded: at most one row, but for what older releases left.
 _SAME_UID: Final = """
-SELECT id, data_set_sha256, transfer_syntax_uid, file FROM instance WHERE sop_instance_uid = ? AND superseded = 0
+SELECT id, file, data_set_offset, data_set_sha256, transfer_syntax_uid
+  FROM instance WHERE sop_instance_uid = ? AND superseded = 0
 """
 _SUPERSEDE: Final = "UPDATE instance SET superseded = 1 WHERE sop_instance_uid = ? AND superseded = 0"
 _MOVE_ARRIVAL: Final = "UPDATE instance SET arrival = ?, routed = max(routed, ?) WHERE id = ?"
@@ -94,18 +95,19 @@ def accept(conn: WritingConnection, acceptance: Acceptance, distrusted_file: str
             series_id = _series_id(conn, study_id, acceptance.series)
     earlier, others = _same_content(conn, instance)
     arrival = _next_arrival(conn)
-    coalesced, file = False, instance.file
+    coalesced, file, offset = False, instance.file, instance.data_set_offset
     if earlier is None:
         if others:
             conn.execute(_SUPERSEDE, (instance.declared.sop_instance_uid,))
         instance_id = _insert_instance(conn, instance, series_id, arrival, routed=bool(acceptance.routes))
     else:
-        instance_id, file = earlier
+        instance_id, earlier_file, earlier_offset = earlier
         conn.execute(_MOVE_ARRIVAL, (arrival, bool(acceptance.routes), instance_id))
-        coalesced = file != distrusted_file
-        if not coalesced:
-            file = instance.file
-            conn.execute(_MOVE_FILE, (file, instance.data_set_offset, instance.note, instance_id))
+        coalesced = earlier_file != distrusted_file
+        if coalesced:
+            file, offset = earlier_file, earlier_offset
+        else:
+            conn.execute(_MOVE_FILE, (file, offset, instance.note, instance_id))
     destinations = _send(conn, acceptance.routes, instance, instance_id, repeat=earlier is not None)
     for unit in acceptance.units:
         _vote(conn, unit, series_id if unit.level == "series" else study_id)
@@ -115,6 +117,7 @@ def accept(conn: WritingConnection, acceptance: Acceptance, distrusted_file: str
         conflict=earlier is None and others,
         destinations=destinations,
         file=file,
+        data_set_offset=offset,
     )
 
 
@@ -194,12 +197,12 @@ def _merge(stored: Row, offered: Row) -> Row:
     return kind(*(old if new in ("", "[]") else new for old, new in pairs))
 
 
-def _same_content(conn: WritingConnection, instance: InstanceRow) -> tuple[tuple[int, str] | None, bool]:
-    """Give row and file of the same content, and whether there is anything else under this UID."""
+def _same_content(conn: WritingConnection, instance: InstanceRow) -> tuple[tuple[int, str, int] | None, bool]:
+    """Give row, file and offset of the same content, and whether there is anything else under this UID."""
     rows = conn.execute(_SAME_UID, (instance.declared.sop_instance_uid,)).fetchall()
-    for row_id, sha256, transfer_syntax_uid, file in rows:
+    for row_id, file, offset, sha256, transfer_syntax_uid in rows:
         if sha256 == instance.data_set_sha256 and transfer_syntax_uid == instance.declared.transfer_syntax_uid:
-            return (row_id, file), len(rows) > 1
+            return (row_id, file, offset), len(rows) > 1
     return None, bool(rows)
 
 

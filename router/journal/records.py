@@ -91,7 +91,7 @@ class Accepted(msgspec.Struct, frozen=True):
 
     `coalesced`: the same content was there already, `instance_id` is the earlier row and the new file may be unlinked.
     `conflict`: the SOP Instance UID was there with other content (D13). `destinations` got a new sub-operation.
-    `file` is the one that the row points to.
+    `file` is the one that the row points to, its data set begins at `data_set_offset`.
     """
 
     instance_id: int
@@ -99,6 +99,7 @@ class Accepted(msgspec.Struct, frozen=True):
     conflict: bool
     destinations: tuple[str, ...]
     file: str = ""
+    data_set_offset: int = 0
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -5,6 +5,8 @@ again.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -114,8 +116,15 @@ async def _connect(host: str, port: int, max_pdu_bytes: int, connect_s: float) -
     except TimeoutError:
         raise Transient(f"no connection to {host}:{port} within {connect_s:g} s") from None
     except OSError as error:
-        raise Transient(f"no connection to {host}:{port}: {error.strerror or error}") from error
+        raise Transient(f"no connection to {host}:{port}: {_words(error)}") from error
     return stream
+
+
+def _words(error: OSError) -> str:
+    """What the system says; asyncio puts its own words and the address in place of that."""
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
 
 
 def _why_not(event: Event) -> DeliveryError | None:

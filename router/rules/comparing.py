@@ -64,15 +64,20 @@ def _text(value: Any, vr: str) -> str:
         case float():
             raise InvalidKey(f"a number with a fraction cannot be a value of this attribute ({vr})")
         case datetime.datetime() if vr == "DT":
-            return f"{value.year:04}{value:%m%d%H%M%S.%f%z}"
+            return f"{value.year:04}{value:%m%d%H%M%S}{_fraction(value)}{value:%z}"
         case datetime.date() if vr in ("DA", "DT") and not isinstance(value, datetime.datetime):
             return f"{value.year:04}{value.month:02}{value.day:02}"
         case datetime.time() if vr == "TM":
-            return value.strftime("%H%M%S.%f")
+            return f"{value:%H%M%S}{_fraction(value)}"
         case datetime.date() | datetime.time():
             raise InvalidKey(f"a TOML date or time like this one is not a value of this attribute ({vr})")
         case _:
             raise InvalidKey("a list holds plain values only")
+
+
+def _fraction(value: datetime.datetime | datetime.time) -> str:
+    """Write the fraction of a second only if there is one: `max = 16:59:59` means to the end of that second."""
+    return f".{value.microsecond:06}" if value.microsecond else ""
 
 
 def _matched_as(vr: str, value: Any) -> str:

@@ -33,7 +33,7 @@ MAX_NESTING = 24
 MAX_KEY_PARTS = 128
 """Parts of one dotted key; checked before tomllib sees it, which takes their square in time."""
 
-_LONG_KEY = re2.compile(rf"""(?:["']?[\w-]+["']?[ \t]*\.[ \t]*){{{MAX_KEY_PARTS}}}""")
+_LONG_KEY = re2.compile(rf"""(?:["']?[\w-]+["']?[ \t]*\.[ \t]*){{{MAX_KEY_PARTS}}}""")  # type: ignore[no-untyped-call]
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL at random under load: what a sender saw acknowledged reaches every destination of its rule, unchanged (F1, F5, D3)."""
+"""SIGKILL at random under load: what was acknowledged reaches every destination of its rule unchanged (F1, F5, D3)."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import pytest
 from ledger import data_set_of
 from peers import Daemon, StoreScp, free_port, run_dcmtk, wait_until
 from pydicom import dcmread
+
 from router.cli.samples import ct_series, minimal, wheel_files
 from router.dicom.sop_classes import STORAGE_SOP_CLASSES
 
@@ -69,7 +70,8 @@ def test_every_family_of_files_goes_through_unchanged(tmp_path: Path, stock: boo
 
 
 @pytest.mark.parametrize(
-    ("sender_pdu", "router_pdu", "archive_pdu"), [("4096", 4096, "4096"), ("131072", 16_384, "28672"), ("4108", 5000, "131072")]
+    ("sender_pdu", "router_pdu", "archive_pdu"),
+    [("4096", 4096, "4096"), ("131072", 16_384, "28672"), ("4108", 5000, "131072")],
 )
 def test_odd_pdu_sizes_on_either_side_change_nothing(
     tmp_path: Path, sender_pdu: str, router_pdu: int, archive_pdu: str
@@ -113,7 +115,9 @@ def test_a_dead_destination_gets_everything_when_it_comes_back(tmp_path: Path) -
         assert status_of(daemon)["archive"]["completed"] == 20
 
 
-def test_a_transfer_syntax_that_the_archive_refuses_is_parked_with_that_reason_and_the_rest_goes(tmp_path: Path) -> None:
+def test_a_transfer_syntax_that_the_archive_refuses_is_parked_with_that_reason_and_the_rest_goes(
+    tmp_path: Path,
+) -> None:
     compressed = [path for path in wheel_files() if path.name == "MR_small_jp2klossless.dcm"]
     plain = list(ct_series(tmp_path / "ct", 5, rows=64, columns=64))
     with (
@@ -186,7 +190,7 @@ def test_sighup_takes_new_rules_and_a_bad_file_changes_nothing(tmp_path: Path) -
         Daemon(tmp_path / "sendrs", archive_at(archive.port), nothing) as daemon,
     ):
         rules = daemon.rules_folder / "10-test.toml"
-        rules.write_text(TO_ARCHIVE.replace("archive\"]", "archve\"]"))
+        rules.write_text(TO_ARCHIVE.replace('archive"]', 'archve"]'))
         daemon.send_signal(signal.SIGHUP)
         wait_until(lambda: "archve" in daemon.log(), 10, "the complaint about the bad rule")
         run_dcmtk(["dcmsend", "127.0.0.1", str(daemon.dicom_port), files[0]])

@@ -12,6 +12,7 @@ from dicomweb_client.api import DICOMwebClient
 from ledger import data_set_of
 from peers import Daemon, Orthanc, free_port, run_dcmtk, wait_until
 from pydicom import dcmread
+
 from router.cli.samples import ct_series, wheel_files
 
 pytestmark = pytest.mark.interop
@@ -51,7 +52,9 @@ def test_orthanc_receives_every_family_of_files(tmp_path: Path, kind: str) -> No
             run_dcmtk(["dcmsend", "127.0.0.1", str(daemon.dicom_port), *files.values()])
             wait_until(lambda: remaining(daemon) == 0, DELIVER_S, "delivery to Orthanc")
             there = orthanc.instances()
-            parked = {row["sop_instance_uid"]: row["reason"] for row in json.loads(daemon.cli("parked", "--json").stdout)}
+            parked = {
+                row["sop_instance_uid"]: row["reason"] for row in json.loads(daemon.cli("parked", "--json").stdout)
+            }
             assert set(files) == set(there) | set(parked), parked
             assert len(parked) <= 2, parked
             for uid, key in there.items():

@@ -217,7 +217,7 @@ def broken_streams(draw: Callable[..., object]) -> bytes:
 @settings(max_examples=250, deadline=None)
 @given(broken_streams(), st.lists(st.integers(0, 10_000), max_size=8), situations)
 def test_any_split_of_a_broken_stream_ends_the_same(data, cuts, situation):
-    """Events of the read that breaks the protocol are dropped, so a coarser split may tell less, never something else."""
+    """Events of the read that breaks the protocol are dropped: a coarser split may tell less, never something else."""
     state, requestor = situation
     coarse, fine = in_state(state, requestor=requestor), in_state(state, requestor=requestor)
     told, problem = feed(coarse, split(data, cuts))

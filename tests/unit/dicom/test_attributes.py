@@ -92,7 +92,16 @@ def test_vr_comes_from_the_dictionary(tag: int, vr: str) -> None:
 
 def test_index_has_all_that_the_journal_rows_hold() -> None:
     names = {path_name(path).split(".")[0].lower() for path in INDEX_PATHS}
-    facts = {"file", "declared", "source", "data_set_offset", "data_set_bytes", "data_set_sha256", "received_at", "note"}
+    facts = {
+        "file",
+        "declared",
+        "source",
+        "data_set_offset",
+        "data_set_bytes",
+        "data_set_sha256",
+        "received_at",
+        "note",
+    }
     renamed = {"request_attributes": "requestattributessequence"}
     for row in (StudyRow, SeriesRow, InstanceRow):
         for field in msgspec.structs.fields(row):

@@ -1,4 +1,6 @@
-"""Rows B1 to B18, B35, B41, B46 and B47 of the bad-input catalogue: what a socket hears before and around an association."""
+"""Rows B1 to B18, B35, B41, B46 and B47 of the bad-input catalogue: what a socket hears before and around an
+association.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,6 @@ from scp_harness import (
     FakeDoor,
     abort,
     associate_rq,
-    context,
     echo_rq,
     item,
     max_length,
@@ -147,7 +148,18 @@ async def test_b11_a_registered_caller_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     "calling",
-    [b"", b" " * 16, b"A\r\nB", b"\x1b]0;x\x07", b"A\0B", b"\x80\xff", b"A\\B", b"../../x", b"'; DROP", b"\xe2\x80\xae"],
+    [
+        b"",
+        b" " * 16,
+        b"A\r\nB",
+        b"\x1b]0;x\x07",
+        b"A\0B",
+        b"\x80\xff",
+        b"A\\B",
+        b"../../x",
+        b"'; DROP",
+        b"\xe2\x80\xae",
+    ],
 )
 async def test_b12_an_odd_calling_ae_title_is_rejected_and_logged_escaped(calling: bytes) -> None:
     with capture_logs() as logs:
@@ -200,7 +212,9 @@ async def test_b14_what_is_unknown_is_accepted_when_configured_but_never_a_servi
 
 
 @pytest.mark.parametrize(
-    ("accepts", "expected"), [(True, (0, "1.2.840.10008.1.2.4.999")), (False, (4, IMPLICIT))], ids=["accepted", "refused"]
+    ("accepts", "expected"),
+    [(True, (0, "1.2.840.10008.1.2.4.999")), (False, (4, IMPLICIT))],
+    ids=["accepted", "refused"],
 )
 async def test_b35_an_unknown_transfer_syntax_is_accepted_if_configured(
     accepts: bool, expected: tuple[int, str]
@@ -362,7 +376,7 @@ async def test_b47_an_operations_window_is_negotiated_down() -> None:
 async def test_a_request_may_come_in_pieces_of_any_size(split: int) -> None:
     async with serving(FakeDoor()) as served:
         caller = await served.connect()
-        whole = associate_rq(contexts=[(1, VERIFICATION, (IMPLICIT,))]) 
+        whole = associate_rq(contexts=[(1, VERIFICATION, (IMPLICIT,))])
         for at in range(0, len(whole), split):
             await caller.send(whole[at : at + split])
         assert (await caller.pdu())[0] == 2

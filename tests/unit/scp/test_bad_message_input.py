@@ -1,4 +1,6 @@
-"""Rows B19 to B29, B42 and B44 of the bad-input catalogue, and faults F17, F34 to F36: what a socket hears inside an association."""
+"""Rows B19 to B29, B42 and B44 of the bad-input catalogue, and faults F17, F34 to F36: what a socket hears inside an
+association.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,15 @@ async def bytes_after(sent: bytes, door: FakeDoor | None = None, **settings: Any
 async def test_a_good_instance_is_stored_and_answered() -> None:
     door = FakeDoor()
     answer = await status_of(store_rq(b"D" * 5000), door)
-    assert answer == {0: answer[0], 0x0002: CT, 0x0100: 0x8001, 0x0120: 7, 0x0800: 0x0101, 0x0900: 0, 0x1000: "1.2.3.4.5"}
+    assert answer == {
+        0: answer[0],
+        0x0002: CT,
+        0x0100: 0x8001,
+        0x0120: 7,
+        0x0800: 0x0101,
+        0x0900: 0,
+        0x1000: "1.2.3.4.5",
+    }
     stored = door.receptions[0]
     assert b"".join(stored.chunks) == b"D" * 5000
     assert (stored.declared.sop_class_uid, stored.declared.sop_instance_uid) == (CT, "1.2.3.4.5")
@@ -110,7 +120,10 @@ async def test_b20_an_endless_data_set_of_a_refused_instance_is_aborted_too() ->
 
 @pytest.mark.parametrize(
     "second",
-    [pdv(1, 3, command_set(store_command(message_id=8))), pdv(3, 3, command_set({0x0100: 0x30, 0x0110: 1, 0x0800: 257}))],
+    [
+        pdv(1, 3, command_set(store_command(message_id=8))),
+        pdv(3, 3, command_set({0x0100: 0x30, 0x0110: 1, 0x0800: 257})),
+    ],
 )
 async def test_b21_a_command_inside_a_data_set_is_aborted(second: bytes) -> None:
     begun = p_data(pdv(1, 3, command_set(store_command())), pdv(1, 0, b"DD"))

@@ -1,4 +1,6 @@
-"""What a well-behaved sender, pynetdicom included, and the operator see of the Storage SCP: streaming, draining, cancelling."""
+"""What a well-behaved sender, pynetdicom included, and the operator see of the Storage SCP: streaming, draining,
+cancelling.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,9 @@ async def test_many_pdvs_in_one_pdu_and_many_messages_in_one_write() -> None:
     async with serving(door) as served:
         caller = await served.associate()
         command = command_set(store_command())
-        whole = p_data(pdv(1, 1, command[:10]), pdv(1, 3, command[10:]), pdv(1, 0, b"ab"), pdv(1, 0, b"cd"), pdv(1, 2, b"ef"))
+        whole = p_data(
+            pdv(1, 1, command[:10]), pdv(1, 3, command[10:]), pdv(1, 0, b"ab"), pdv(1, 0, b"cd"), pdv(1, 2, b"ef")
+        )
         await caller.send(whole * 5)
         assert [(await caller.response())[0x0900] for _ in range(5)] == [0] * 5
     assert [b"".join(reception.chunks) for reception in door.receptions] == [b"abcdef"] * 5
@@ -170,7 +174,7 @@ async def test_stopping_lets_the_instance_in_hand_finish_and_aborts_the_associat
         served.scp.stop()
         assert await idle.read(10) == abort(0, 0)
         assert await asking.read(10) == abort(0, 0)
-        with pytest.raises(OSError):  # noqa: PT011  refused, in the system's words
+        with pytest.raises(OSError):
             await anyio.connect_tcp("127.0.0.1", served.port)
         assert not served.stopped.is_set()
         await caller.send(data_set)

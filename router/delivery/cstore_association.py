@@ -1,0 +1,250 @@
+"""One association to a storage SCP: C-STORE-RQ and data set out, C-STORE-RSP in, one at a time (PS3.7 §9.1.1, PS3.4
+Annex B).
+
+Says what became of each instance and whether the association still holds. Decides nothing about trying again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from router.delivery.cstore_contexts import Need, need_of, propose, usable
+from router.dicom.status import Verdict, context_refused, store_status
+from router.dimse.commands import C_ECHO_RQ, C_ECHO_RSP, C_STORE_RQ, C_STORE_RSP
+from router.dimse.events import (
+    Aborted,
+    AssociateAccepted,
+    AssociateRejected,
+    AssociateRequested,
+    Command,
+    CommandReceived,
+    DataReceived,
+    Event,
+    NegotiatedContext,
+    Released,
+    ReleaseRequested,
+)
+from router.errors import PeerError
+from router.journal.records import Delivery
+from router.net.association import AssociationStream
+from router.net.connect import release
+from router.sending.courier import Outcome
+from router.store.files import DataSetReader
+
+RELEASE_S = 2.0
+"""Longest wait for the peer to confirm a release."""
+MEDIUM_PRIORITY = 0
+MAX_MESSAGE_ID = 0xFFFF
+
+
+class AssociationLost(Exception):
+    """The association ended while an instance was in hand. `sent_whole`: its last PDV was written, so it may be stored.
+
+    `silent`: the peer just did not answer in time.
+    """
+
+    def __init__(self, problem: str, *, sent_whole: bool, silent: bool = False):
+        self.problem, self.sent_whole, self.silent = problem, sent_whole, silent
+        super().__init__(problem)
+
+
+class StoreAssociation:
+    """An established association. `answered` counts instances; `open` is False when it can carry no more."""
+
+    def __init__(self, stream: AssociationStream, needs: Sequence[Need], opened_at: float):
+        self.needs = tuple(needs)
+        self.opened_at = opened_at
+        self.answered = 0
+        self.open = True
+        self._stream = stream
+        self.contexts = usable(propose(needs), stream.layer.contexts)
+        self._message_id = 0
+        self._in_hand = self._sent_whole = False
+        self._early: Command | None = None
+
+    def context_for(self, delivery: Delivery) -> NegotiatedContext | None:
+        """The answer to the context that this instance needs; None when it was not proposed."""
+        return self.contexts.get(need_of(delivery))
+
+    def refused(self) -> list[Need]:
+        return [need for need in self.needs if self.contexts[need].result != 0]
+
+    async def store(self, delivery: Delivery, content: bytes, answer_s: float) -> Outcome:
+        """Send an instance that is in memory, in one write. Raises AssociationLost."""
+        context_id = self._begin(delivery)
+        try:
+            self._sent_whole = True
+            self._stream.layer.send_data(context_id, content, last=True)
+            await self._stream.flush(answer_s)
+            return await self._answer(delivery, answer_s)
+        except (TimeoutError, PeerError) as error:
+            raise self._lost(error, answer_s) from error
+
+    async def store_chunks(self, delivery: Delivery, reader: DataSetReader, answer_s: float) -> Outcome:
+        """Send an instance chunk by chunk, each when the one before is taken.
+
+        Raises AssociationLost; DamagedFile from `reader` before the last chunk is sent: then abort.
+        """
+        context_id = self._begin(delivery)
+        left = delivery.data_set_bytes
+        try:
+            while left:
+                chunk = await reader.next()
+                left -= len(chunk)
+                self._sent_whole = left == 0
+                self._stream.layer.send_data(context_id, chunk, last=left == 0)
+                await self._stream.flush(answer_s)
+                if left:
+                    await self._look_for_early_answer()
+            return await self._answer(delivery, answer_s)
+        except (TimeoutError, PeerError) as error:
+            raise self._lost(error, answer_s) from error
+
+    async def echo(self, context_id: int, answer_s: float) -> None:
+        """Send a C-ECHO and wait for its answer. Raises AssociationLost."""
+        self._message_id += 1
+        self._in_hand = True
+        command = Command(C_ECHO_RQ, self._message_id, affected_sop_class_uid=self.needs[0].sop_class)
+        try:
+            self._stream.layer.send_command(context_id, command)
+            answer = self._expect(C_ECHO_RSP, await self._stream.events(answer_s))
+            if answer.status != 0:
+                raise PeerError(f"C-ECHO answered with status {answer.status:04X}H")
+        except (TimeoutError, PeerError) as error:
+            raise self._lost(error, answer_s) from error
+        self._in_hand = False
+
+    async def is_alive(self) -> bool:
+        """Say whether nothing happened to the association while it was idle."""
+        if not self.open:
+            return False
+        try:
+            events = await self._stream.events(0)
+        except TimeoutError:
+            return True
+        except PeerError:
+            self.open = False
+            return False
+        self._over(events)
+        return self.open
+
+    async def aclose(self) -> None:
+        """Release the association, or abort it when something is in hand or wrong; close. Never raises."""
+        layer = self._stream.layer
+        if self.open and not self._in_hand and not layer.closed:
+            self.open = False
+            await release(self._stream, RELEASE_S)
+            return
+        self.open = False
+        if not layer.closed:
+            layer.abort()
+        await self._stream.aclose()
+
+    # --- within ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, delivery: Delivery) -> int:
+        context = self.contexts[need_of(delivery)]
+        self._message_id = self._message_id % MAX_MESSAGE_ID + 1
+        self._in_hand, self._sent_whole, self._early = True, False, None
+        declared = delivery.declared
+        self._stream.layer.send_command(
+            context.context_id,
+            Command(
+                C_STORE_RQ,
+                self._message_id,
+                affected_sop_class_uid=declared.sop_class_uid,
+                affected_sop_instance_uid=declared.sop_instance_uid,
+                priority=MEDIUM_PRIORITY,
+                has_data_set=True,
+            ),
+        )
+        return context.context_id
+
+    async def _look_for_early_answer(self) -> None:
+        """Take an answer that comes before all is sent: a refusal may (PS3.7 §9.3.1.2), a success must not (F42)."""
+        try:
+            events = await self._stream.events(0)
+        except TimeoutError:
+            return
+        answer = self._expect(C_STORE_RSP, events)
+        if store_status(_status(answer)).verdict in (Verdict.COMPLETED, Verdict.WARNING):
+            raise PeerError("protocol violation: success answered before the whole data set was sent")
+        self._early = answer
+
+    async def _answer(self, delivery: Delivery, answer_s: float) -> Outcome:
+        answer = self._early
+        if answer is None:
+            answer = self._expect(C_STORE_RSP, await self._stream.events(answer_s))
+        uid = answer.affected_sop_instance_uid
+        if uid and uid != delivery.declared.sop_instance_uid:
+            raise PeerError("protocol violation: the answer is for another SOP instance")
+        status = _status(answer)
+        meaning = store_status(status)
+        self._in_hand = False
+        self.answered += 1
+        if meaning.verdict is Verdict.COMPLETED:
+            return Outcome(delivery, Verdict.COMPLETED, status)
+        reason = f"{status:04X}H {meaning.words}"
+        if answer.error_comment:
+            reason += f": {answer.error_comment}"
+        return Outcome(delivery, meaning.verdict, status, reason)
+
+    def _expect(self, field: int, events: Sequence[Event]) -> Command:
+        """The answer to the message in hand out of `events`. Raises PeerError for anything else."""
+        first = events[0]
+        if isinstance(first, CommandReceived):
+            command = first.command
+            if command.field != field:
+                raise PeerError(f"protocol violation: command {command.field:04X}H where an answer was due")
+            if command.message_id_responded_to != self._message_id:
+                raise PeerError(
+                    f"protocol violation: answer to message {command.message_id_responded_to}"
+                    f" where {self._message_id} is in hand"
+                )
+            if len(events) > 1:
+                self._over(events[1:])
+            return command
+        self._over(events)
+        raise PeerError(_ending(first))
+
+    def _over(self, events: Sequence[Event]) -> None:
+        """Something came that nobody asked for: the association carries nothing more."""
+        self.open = False
+        if any(isinstance(event, ReleaseRequested) for event in events):
+            self._stream.layer.confirm_release()
+
+    def _lost(self, error: TimeoutError | PeerError, answer_s: float) -> AssociationLost:
+        self.open = False
+        if isinstance(error, PeerError):
+            return AssociationLost(error.problem, sent_whole=self._sent_whole)
+        what = "did not answer" if self._sent_whole else "took no data"
+        return AssociationLost(
+            f"the destination {what} within {answer_s:g} s", sent_whole=self._sent_whole, silent=True
+        )
+
+
+def refusal(delivery: Delivery, context: NegotiatedContext) -> Outcome:
+    """The outcome of an instance whose presentation context was not accepted: it can never go this way (F41)."""
+    meaning = context_refused(context.result)
+    need = need_of(delivery)
+    reason = (
+        f"no presentation context accepted for SOP class {need.sop_class}"
+        f" with transfer syntax {need.transfer_syntax}: {meaning.words}"
+    )
+    return Outcome(delivery, meaning.verdict, reason=reason)
+
+
+def _status(answer: Command) -> int:
+    if answer.status is None:
+        raise PeerError("protocol violation: answer without a status")
+    return answer.status
+
+
+def _ending(event: Event) -> str:
+    match event:
+        case Aborted(source, reason):
+            return f"association aborted by the peer ({source},{reason})"
+        case ReleaseRequested() | Released():
+            return "the peer released the association while an answer was due"
+        case CommandReceived() | DataReceived() | AssociateRequested() | AssociateAccepted() | AssociateRejected():
+            return "protocol violation: a message where an answer was due"

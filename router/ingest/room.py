@@ -1,0 +1,48 @@
+"""Whether there is room for more: below the floor nothing new is taken, and nothing is ever deleted to make room (D7)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger()
+
+FRESH_S: Final = 0.2
+"""An answer holds for so long."""
+MIN_FREE_INODES: Final = 1_000
+"""Names left on the file system below which nothing new is taken, where it has a fixed number of them (F15)."""
+
+
+class Room:
+    """Asks the file system of `folder`, at most five times a second."""
+
+    def __init__(self, folder: Path, min_free_bytes: int, *, monotonic: Callable[[], float] = time.monotonic):
+        self._folder, self._min_free_bytes, self._monotonic = str(folder), min_free_bytes, monotonic
+        self._asked_at = -FRESH_S
+        self._shortage = ""
+
+    def shortage(self) -> str:
+        """Say what is short, for the sender; "" when there is room."""
+        now = self._monotonic()
+        if now - self._asked_at >= FRESH_S:
+            self._asked_at = now
+            before, self._shortage = self._shortage, self._look()
+            if self._shortage != before:
+                log.error("refusing instances", why=self._shortage) if self._shortage else log.info("taking instances again")
+        return self._shortage
+
+    def _look(self) -> str:
+        try:
+            space = os.statvfs(self._folder)
+        except OSError as error:
+            return f"state folder: {error.strerror}"
+        if space.f_bavail * space.f_frsize < self._min_free_bytes:
+            return "disk is full"
+        if space.f_files and space.f_favail < MIN_FREE_INODES:
+            return "disk is full (inodes)"
+        return ""
