@@ -64,18 +64,18 @@ async def serve_http(
 ) -> None:
     """Serve `app` over HTTP until `stop`, then let requests finish for DRAIN_S. Raises OSError: it cannot listen."""
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    with socket.create_server((listen.host, listen.port), family=family, backlog=BACKLOG) as server:
-        server.setblocking(False)
-        settings = HypercornConfig()
-        settings.bind = [f"fd://{server.fileno()}"]
-        settings.accesslog = None
-        settings.errorlog = None
-        settings.graceful_timeout = DRAIN_S
-        settings.keep_alive_timeout = KEEP_ALIVE_S
-        settings.h11_max_incomplete_size = MAX_HEAD_BYTES
-        settings.include_server_header = False
-        task_status.started(Listen(*server.getsockname()[:2]))
-        await hypercorn.asyncio.serve(app, settings, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+    server = socket.create_server((listen.host, listen.port), family=family, backlog=BACKLOG)
+    server.setblocking(False)
+    task_status.started(Listen(*server.getsockname()[:2]))
+    settings = HypercornConfig()
+    settings.bind = [f"fd://{server.detach()}"]  # hypercorn closes it
+    settings.accesslog = None
+    settings.errorlog = None
+    settings.graceful_timeout = DRAIN_S
+    settings.keep_alive_timeout = KEEP_ALIVE_S
+    settings.h11_max_incomplete_size = MAX_HEAD_BYTES
+    settings.include_server_header = False
+    await hypercorn.asyncio.serve(app, settings, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
 
 
 class _Daemon:

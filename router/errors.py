@@ -17,7 +17,14 @@ class ConfigError(RouterError):
     """One thing that is wrong in a configuration or rule file, said so that a person can mend it."""
 
     def __init__(self, file: str, where: str, problem: str, allowed: str = "", hint: str = "", line: int | None = None):
-        self.file, self.where, self.problem, self.allowed, self.hint, self.line = file, where, problem, allowed, hint, line
+        self.file, self.where, self.problem, self.allowed, self.hint, self.line = (
+            file,
+            where,
+            problem,
+            allowed,
+            hint,
+            line,
+        )
         super().__init__(str(self))
 
     def __str__(self) -> str:

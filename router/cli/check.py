@@ -15,7 +15,7 @@ from router.config.load import load_config
 from router.config.model import Config, DimseDestination
 from router.config.state_folder import check_state_folder, filesystem_of
 from router.errors import ConfigError, ConfigErrors
-from router.rules import RuleBook
+from router.rules import RuleBook, load_rules
 
 
 def check(config: ConfigOption) -> int:
@@ -23,8 +23,6 @@ def check(config: ConfigOption) -> int:
 
     Starts and changes nothing.
     """
-    from router.rules import load_rules
-
     problems: list[ConfigError] = []
     book = None
     try:

@@ -20,6 +20,8 @@ from router.config.forms import show_size
 
 UNBOUNDED = 100_000
 """Columns of a console that never wraps: what a pipe gets."""
+LEAST_WRAPPED = 36
+"""A column of prose is never made narrower than this; in a narrow terminal the lines then run over its edge."""
 
 
 def print_lines(*lines: str | Text) -> None:
@@ -40,13 +42,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     A cell is a text, a number, None (empty) or a rich Text for colour.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-    kept = [list(row) for row in rows]
+    cells = [list(row) for row in rows]
     for at, heading in enumerate(columns):
-        is_number = any(isinstance(row[at], int) for row in kept)
         wraps = heading.endswith("…")
-        justify: Any = "right" if is_number else "left"
-        table.add_column(heading.rstrip("…"), justify=justify, no_wrap=not wraps, overflow="fold")
-    for row in kept:
+        justify: Any = "right" if any(isinstance(row[at], int) for row in cells) else "left"
+        longest = max((len(str(row[at])) for row in cells), default=0)
+        least = min(longest, LEAST_WRAPPED) if wraps else None
+        table.add_column(heading.rstrip("…"), justify=justify, no_wrap=not wraps, min_width=least, overflow="fold")
+    for row in cells:
         table.add_row(*map(_cell, row))
     console = Console(highlight=False)
     needed = Measurement.get(console, console.options.update(width=UNBOUNDED), table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from array import array
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -14,7 +13,7 @@ import msgspec
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRBigEndian
 
-from router.cli.samples import ct_series, wheel_files
+from router.cli.samples import ct_series, wheel_instances
 from router.config.model import DimseDestination, StowDestination
 from router.delivery.cstore import CStoreCourier
 from router.delivery.stow import StowCourier
@@ -52,9 +51,7 @@ class Likeness(StrEnum):
 def make_samples(folder: Path) -> list[Sample]:
     """Write the sample studies into `folder`/store, where a `Store` of `folder` finds them."""
     store = folder / "store"
-    store.mkdir(parents=True)
-    for path in wheel_files():
-        shutil.copy(path, store / path.name)
+    wheel_instances(store)
     for patient, size in (("SAMPLE-A", 128), ("SAMPLE-B", 256)):
         list(ct_series(store, SLICES, rows=size, columns=size, patient_id=patient))
     return [read_sample(path) for path in sorted(store.iterdir())]

@@ -9,9 +9,10 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
 WHEEL_FILES = (
     "CT_small.dcm",
@@ -35,22 +36,40 @@ WHEEL_FILES = (
     "test-SR.dcm",
     "reportsi.dcm",
     "liver_1frame.dcm",
-    "nested_priv_SQ.dcm",
 )
 """Files that pydicom's wheel carries: many modalities, every family of transfer syntaxes."""
 
 
-def wheel_files() -> list[Path]:
-    """Give the paths of WHEEL_FILES that this pydicom has on disk (it may carry fewer)."""
-    found = []
+def wheel_instances(folder: Path) -> list[Path]:
+    """Copy those of WHEEL_FILES that this pydicom has into `folder`, each with a SOP Instance UID of its own.
+
+    Some of them share one, and some name another one in their File Meta Information than in their data set.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = []
     for name in WHEEL_FILES:
         try:
-            path = get_testdata_file(name, download=False)
+            found = get_testdata_file(name, download=False)
         except OSError:
             continue
-        if path is not None:
-            found.append(Path(str(path)))
-    return found
+        if found is not None:
+            copy = folder / name
+            copy.write_bytes(_with_own_uid(Path(str(found)), copy))
+            copies.append(copy)
+    return copies
+
+
+def _with_own_uid(original: Path, copy: Path) -> bytes:
+    """Change the UID in place, so that every other byte stays as it was made; rewrite only where that cannot be."""
+    dataset = dcmread(original)
+    uid = str(dataset.SOPInstanceUID)
+    own = f"2.25.{random.randrange(10 ** (len(uid) - 6), 10 ** (len(uid) - 5))}"
+    is_readable = dataset.file_meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian
+    if is_readable and dataset.file_meta.MediaStorageSOPInstanceUID == uid:
+        return original.read_bytes().replace(uid.encode(), own.encode())
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(own)
+    dataset.save_as(copy, enforce_file_format=True)
+    return copy.read_bytes()
 
 
 def ct_series(

@@ -6,6 +6,7 @@ from functools import partial
 
 import anyio
 
+from router.app import run
 from router.cli.addresses import check_addresses
 from router.cli.logs import set_up_logging
 from router.cli.options import ConfigOption
@@ -19,8 +20,6 @@ def serve(config: ConfigOption) -> int:
 
     SIGTERM or Ctrl-C ends it, SIGHUP makes it read rules and destinations again.
     """
-    from router.app import run
-
     loaded = load_config(config)
     set_up_logging(loaded.log)
     problems = check_state_folder(loaded) + check_addresses(loaded)

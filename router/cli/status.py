@@ -18,6 +18,7 @@ from router.journal.lock import holder_of
 from router.journal.overview import DestinationOverview, Totals, destinations, totals
 
 _COLUMNS = ("DESTINATION", "STATE", "WAITING", "SENDING", "DELIVERED", "WARNINGS", "PARKED", "OLDEST", "NOTE…")
+READY = "ready"
 _COLOURS = {"ready": "green", "waiting": "yellow", "misconfigured": "red"}
 
 
@@ -48,7 +49,7 @@ def _read(config: Config) -> Status:
         return totals(conn), destinations(conn)
 
     counted, known = read_journal(config.state.path, query)
-    rows = {row.name: row for row in known}
+    rows = {row.name: msgspec.structs.replace(row, state=row.state or READY) for row in known}
     for name in config.destinations:
         rows.setdefault(name, _unused(name))
     return Status(
@@ -65,7 +66,7 @@ def _unused(name: str) -> DestinationOverview:
     """A destination for which there was nothing to do yet."""
     return DestinationOverview(
         name=name,
-        state="ready",
+        state=READY,
         reason="",
         since=None,
         retry_at=None,
@@ -102,16 +103,16 @@ def _print(found: Status, config: Config) -> None:
 
 
 def _row(row: DestinationOverview, config: Config, now: float) -> list[object]:
-    state, notes = row.state or "ready", []
+    notes: list[str] = []
     if row.name not in config.destinations:
         notes.append("no longer in the configuration")
-    if row.reason and state != "ready":
+    if row.reason and row.state != READY:
         notes.append(row.reason)
-    if row.retry_at is not None and state != "ready":
+    if row.retry_at is not None and row.state != READY:
         notes.append(f"asked again in {show_age(row.retry_at - now)}" if row.retry_at > now else "being asked again")
     return [
         row.name,
-        Text(state, style=_COLOURS.get(state, "")),
+        Text(row.state, style=_COLOURS.get(row.state, "")),
         row.remaining - row.in_flight,
         row.in_flight,
         row.completed,

@@ -21,7 +21,7 @@ MAX_FILE_BYTES = 1024**2
 """A file written by hand has kilobytes; anything beyond this is the wrong file (B101)."""
 
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(\S.*)$")
+_ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*)$")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -125,9 +125,13 @@ def _syntax_hint(line: str, problem: str) -> str:
     assignment = _ASSIGNMENT.match(line)
     if assignment is None:
         return ""
-    key, value = assignment.groups()
-    if value.split("#")[0].strip().lower() in ("true", "false", "yes", "no", "on", "off"):
+    key, value = assignment[1], assignment[2].split("#")[0].strip()
+    if not value:
+        return f"a value is missing after {key} ="
+    if value.lower() in ("true", "false", "yes", "no", "on", "off"):
         return "write true or false, in lower case"
+    if value.count('"') % 2:
+        return "a quote is missing"
     if value[0] not in "\"'[{":
         return f'text stands in quotes: {key} = "…"'
     return ""

@@ -129,7 +129,11 @@ class TableReader:
         tag_field = str(structs[0].tag_field)
         allowed = " or ".join(map(show, by_tag))
         if tag_field not in table:
-            self.report(at, (), f"{tag_field} is missing", allowed)
+            misspelt = nearest(tag_field, set(table) - {name for struct in structs for name in _names(struct)})
+            if misspelt:
+                self.report(at, (misspelt,), "is not known here", hint=f"did you mean {tag_field}?")
+            else:
+                self.report(at, (), f"{tag_field} is missing", allowed)
             return None
         tag = table[tag_field]
         struct = by_tag.get(tag) if isinstance(tag, str) else None

@@ -109,9 +109,7 @@ class CStoreCourier:
         return association.answered >= self._most_instances or now - association.opened_at > ASSOCIATION_S
 
     def learn_from(self, lost: AssociationLost, association: StoreAssociation) -> None:
-        """Take in how an association was lost: too slow an answer, or twice after the same number of instances (F44,
-        F48).
-        """
+        """Take in how an association was lost: an answer too late (F44), or always after so many instances (F48)."""
         if lost.silent:
             self.answer_s = max(self.answer_s, min(self.answer_s * 2, ANSWER_CAP_S))
         elif association.answered:

@@ -1,5 +1,4 @@
-"""One association to a storage SCP: C-STORE-RQ and data set out, C-STORE-RSP in, one at a time (PS3.7 §9.1.1, PS3.4
-Annex B).
+"""One association to a storage SCP: C-STORE-RQ and data set out, C-STORE-RSP in, one at a time (PS3.7 §9.1.1).
 
 Says what became of each instance and whether the association still holds. Decides nothing about trying again.
 """

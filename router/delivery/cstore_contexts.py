@@ -1,5 +1,4 @@
-"""Which presentation contexts to propose for what is to be sent, and which one carries what (PS3.8 §9.3.2.2, PS3.5
-§10.1).
+"""Which presentation contexts to propose for what is to be sent, and which one carries what (PS3.8 §9.3.2.2).
 
 Pure. Every instance travels in the transfer syntax in which it is stored; nothing is transcoded.
 """

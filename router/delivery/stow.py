@@ -48,7 +48,7 @@ class StowCourier:
         return StowSession(self._destination, self._data_sets)
 
     async def probe(self) -> None:
-        """Search for one study. Any answer will do but one that says that we are wrong here, or that they are in trouble.
+        """Search for one study. Any answer will do but one that says that we are wrong here, or they in trouble.
 
         Raises Misconfigured, Transient.
         """

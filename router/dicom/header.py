@@ -130,7 +130,8 @@ class HeaderScanner:
                 self._walk.note(Flaw.EMPTY)
                 return
             self._scan(data, 0)
-        if not self.done and (self._skip or self._rest or self._walk.inside):
+        cut_off = self._skip or self._walk.inside or any(self._rest)  # a few zeros at the end are padding
+        if cut_off and not self.done:
             self._walk.note(Flaw.PAST_END, None, self._position)
 
 

@@ -103,10 +103,16 @@ def read_offset(text: str) -> int | None:
     return minutes if -12 * 60 <= minutes <= 14 * 60 else None
 
 
-def read_age_days(text: str) -> float | None:
-    """Give an AS value such as 018M in days, or None. A month is a twelfth, a year 365.25 days."""
+def read_age_days(text: str, *, end: bool = False) -> float | None:
+    """Give an AS value such as 018M in days, or None: the day that age is reached, or with `end` the last day of it.
+
+    A month is a twelfth of a year, a year 365.25 days.
+    """
     found = _AGE.fullmatch(text)
-    return int(found[1]) * _DAYS_PER[found[2]] if found else None
+    if found is None:
+        return None
+    count, days = int(found[1]), _DAYS_PER[found[2]]
+    return (count + 1) * days - 1 if end else count * days
 
 
 def split_date_time_range(text: str) -> tuple[str, str] | None:

@@ -55,7 +55,8 @@ _Kind = Enum("_Kind", "SEQUENCE FRAGMENTS ITEM")
 class _Frame:
     """A sequence, a run of fragments, or an item that the scan is inside of.
 
-    `end` is a position, or _NO_END while a delimiter is awaited. `tree` is None when nothing inside is wanted.
+    `end` is a position, or _NO_END while a delimiter is awaited. `tree` is None when nothing inside is wanted;
+    `recorded` says that a sequence itself is.
     """
 
     __slots__ = ("elements", "encoding", "end", "items", "kind", "recorded", "tag", "tree")
@@ -63,14 +64,8 @@ class _Frame:
     def __init__(
         self, kind: _Kind, tag: int, end: int, encoding: Encoding, tree: Tree | None, *, recorded: bool = False
     ):
-        self.kind, self.tag, self.end, self.encoding, self.tree, self.recorded = (
-            kind,
-            tag,
-            end,
-            encoding,
-            tree,
-            recorded,
-        )
+        self.kind, self.tag, self.end = kind, tag, end
+        self.encoding, self.tree, self.recorded = encoding, tree, recorded
         self.elements: dict[int, Element] = {}
         self.items: list[Header] = []
 
@@ -159,25 +154,26 @@ class Walk:
         if size < 8:
             self.need = 8
             return pos
-        if encoding.implicit:
-            group, element, length = encoding.plain(data, pos)
-            tag, start = group << 16 | element, pos + 8
-            vr = vr_of(tag)
-        else:
-            group, element, code, length = encoding.head(data, pos)
-            tag, start = group << 16 | element, pos + 8
-            vr = encoding.short.get(code, "")
-            if not vr:
-                if size < 12:
-                    self.need = 12
-                    return pos
-                vr, length, start = self._read_long(data, pos, encoding, tag, code, length)
+        group, element, length = encoding.plain(data, pos)
+        tag, start = group << 16 | element, pos + 8
         if not self._stack and tag > self.last:
-            self._reach_end(tag, vr)
+            self._reach_end(tag)
             return pos
         if not self.left:
             self.stop(Flaw.ELEMENTS, tag, base + pos)
             return pos
+        if encoding.implicit:
+            vr = vr_of(tag)
+        else:
+            _, _, code, short_length = encoding.head(data, pos)
+            vr = encoding.short.get(code, "")
+            if vr:
+                length = short_length
+            elif size < 12:
+                self.need = 12
+                return pos
+            else:
+                vr, length, start = self._read_long(data, pos, encoding, tag, code, short_length)
         wanted = None if tree is None else tree.get(tag)
         if wanted is not None and tag in store:
             self.note(Flaw.DUPLICATE, tag, base + pos)
@@ -216,13 +212,11 @@ class Walk:
     def _enter(
         self, tag: int, vr: str, length: int, start: int, base: int, encoding: Encoding, wanted: Tree | None
     ) -> int:
-        """Go into a sequence or a run of fragments; give the position of its first item."""
-        sequences = (len(self._stack) + 1) // 2
+        """Go into a sequence or a run of fragments, or past one that is only wanted itself; give the position there."""
         if length != UNDEFINED_LENGTH and not wanted:
-            self._stack.append(_Frame(_Kind.SEQUENCE, tag, base + start + length, encoding, None, recorded=True))
-            self._leave()
+            self._record(tag, [])
             return start + length
-        if sequences >= self.limits.depth:
+        if len(self._stack) // 2 >= self.limits.depth:
             self.stop(Flaw.DEPTH, tag, base + start)
         elif vr in BULK_VRS:
             self._stack.append(_Frame(_Kind.FRAGMENTS, tag, _NO_END, encoding, None))
@@ -261,8 +255,11 @@ class Walk:
             if frame.tree is not None:
                 self._stack[-1].items.append(Header(frame.elements, big_endian=frame.encoding.big_endian))
         elif frame.recorded:
-            store = self._stack[-1].elements if self._stack else self.elements
-            store[frame.tag] = Element("SQ", b"", tuple(frame.items))
+            self._record(frame.tag, frame.items)
+
+    def _record(self, tag: int, items: list[Header]) -> None:
+        store = self._stack[-1].elements if self._stack else self.elements
+        store[tag] = Element("SQ", b"", tuple(items))
 
     def _keep(
         self, store: dict[int, Element], tag: int, vr: str, data: bytes, start: int, length: int, base: int
@@ -285,11 +282,11 @@ class Walk:
         self.kept_left -= cost
         return True
 
-    def _reach_end(self, tag: int, vr: str) -> None:
+    def _reach_end(self, tag: int) -> None:
         """Nothing more is wanted. Of Pixel Data itself, only that it is there can be known."""
         self.done = True
         if tag in PIXEL_DATA and tag in self.tree:
-            self.elements[tag] = Element(vr, b"", truncated=True)
+            self.elements[tag] = Element(vr_of(tag), b"", truncated=True)
 
     def stop(self, flaw: Flaw, tag: int | None = None, at: int | None = None, detail: str = "") -> None:
         """Note a flaw that ends the scan."""

@@ -53,15 +53,20 @@ _SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_UID, _SERIES_UID, _REQUESTS, _STEP, _P
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """The index rows of one instance; `instance` holds the five texts of its row. `note` says what was odd, for people."""
+    """The index rows of one instance; `instance` holds the five texts of its row. `note` says what was odd, for
+    people.
+    """
 
     study: StudyRow | None
     series: SeriesRow | None
     instance: tuple[str, ...]
     note: str
 
-    def instance_row(self, declared: Declared, source: Source, received_at: float, stored: StoredFile, note: str) -> InstanceRow:
+    def instance_row(
+        self, declared: Declared, source: Source, received_at: float, stored: StoredFile, note: str
+    ) -> InstanceRow:
         """Make the row, now that it is known where the content is."""
+        instance_number, number_of_frames, rows, columns, bits_allocated = self.instance
         return InstanceRow(
             declared,
             source,
@@ -70,7 +75,11 @@ class Facts(msgspec.Struct, frozen=True):
             stored.data_set_bytes,
             stored.data_set_sha256,
             received_at,
-            *self.instance,
+            instance_number,
+            number_of_frames,
+            rows,
+            columns,
+            bits_allocated,
             note,
         )
 
@@ -86,7 +95,9 @@ def check_declared(declared: Declared, *, odd_uids: bool) -> None:
             raise Refused(DOES_NOT_MATCH, f"invalid UID: {name}")
 
 
-def read_facts(declared: Declared, header: Header, study_instance_uid: Uid | None = None, *, odd_uids: bool = True) -> Facts:
+def read_facts(
+    declared: Declared, header: Header, study_instance_uid: Uid | None = None, *, odd_uids: bool = True
+) -> Facts:
     """Read the rows from a scanned header. `study_instance_uid` is the one that the instance was sent to.
 
     Raises Refused: A900H when UIDs do not fit or the data set is empty, C000H when it cannot be understood.
@@ -105,7 +116,7 @@ def read_facts(declared: Declared, header: Header, study_instance_uid: Uid | Non
         if not (is_valid_uid(study_uid, odd=odd_uids) and is_valid_uid(series_uid, odd=odd_uids)):
             note = joined(note, "Study or Series Instance UID is not a valid UID")
         study = StudyRow(Uid(study_uid), *_texts(header, _STUDY))
-        series = SeriesRow(Uid(series_uid), *_texts(header, _SERIES), _requests(header))
+        series = SeriesRow(Uid(series_uid), *(*_texts(header, _SERIES), _requests(header)))
         return Facts(study, series, instance, note)
     if declared.sop_class_uid not in NON_PATIENT_STORAGE:
         missing = "Series" if study_uid else "Study"

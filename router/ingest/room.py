@@ -1,4 +1,6 @@
-"""Whether there is room for more: below the floor nothing new is taken, and nothing is ever deleted to make room (D7)."""
+"""Whether there is room for more: below the floor nothing new is taken, and nothing is ever deleted to make room
+(D7).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Room:
     """Asks the file system of `folder`, at most five times a second."""
 
     def __init__(self, folder: Path, min_free_bytes: int, *, monotonic: Callable[[], float] = time.monotonic):
-        self._folder, self._min_free_bytes, self._monotonic = str(folder), min_free_bytes, monotonic
+        self._folder, self._monotonic = str(folder), monotonic
+        self.min_free_bytes = min_free_bytes
         self._asked_at = -FRESH_S
         self._shortage = ""
 
@@ -33,15 +36,21 @@ class Room:
             self._asked_at = now
             before, self._shortage = self._shortage, self._look()
             if self._shortage != before:
-                log.error("refusing instances", why=self._shortage) if self._shortage else log.info("taking instances again")
+                self._tell()
         return self._shortage
+
+    def _tell(self) -> None:
+        if self._shortage:
+            log.error("refusing instances", why=self._shortage)
+        else:
+            log.info("taking instances again")
 
     def _look(self) -> str:
         try:
             space = os.statvfs(self._folder)
         except OSError as error:
             return f"state folder: {error.strerror}"
-        if space.f_bavail * space.f_frsize < self._min_free_bytes:
+        if space.f_bavail * space.f_frsize < self.min_free_bytes:
             return "disk is full"
         if space.f_files and space.f_favail < MIN_FREE_INODES:
             return "disk is full (inodes)"

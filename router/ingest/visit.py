@@ -1,7 +1,8 @@
 """The way in, for both fronts: facts and chunks become a durable, routed instance, or nothing.
 
-A `Visit` is one association or one STOW request; a `Reception` is one instance within it. Fronts know nothing else of the
-core. Bytes are all written before they are journalled, flush and commit run side by side, and `accept` waits for both (D1).
+A `Visit` is one association or one STOW request; a `Reception` is one instance within it. Fronts know nothing else
+of the core. Bytes are all written before they are journalled, flush and commit run side by side, and `accept` waits
+for both (D1).
 """
 
 from __future__ import annotations
@@ -75,9 +76,7 @@ class Ingest:
         room: Room | None = None,
     ):
         self.store, self.journal, self.rules, self.wake, self.now = store, journal, rules, wake, now
-        self.max_instance_bytes = config.dicom.max_instance_bytes
-        self.odd_uids = config.dicom.accept_odd_uids
-        self.quiet_period_s = config.rules.quiet_period_s
+        self.config = config
         self.room = room or Room(config.state.path, config.state.min_free_bytes)
         self.unflushed: dict[str, Writer] = {}
         """Files that are journalled, or about to be, and not known to be on the disk."""
@@ -86,6 +85,11 @@ class Ingest:
 
     def open_visit(self, source: Source) -> Visit:
         return Visit(self, source)
+
+    def replace(self, config: Config) -> None:
+        """Go over to new limits; the state folder stays the one that was opened."""
+        self.config = config
+        self.room.min_free_bytes = config.state.min_free_bytes
 
     def has_room(self) -> bool:
         """Whether new associations and requests should be let in: free space above the floor. Cached for 200 ms."""
@@ -108,15 +112,23 @@ class Visit:
 
     def receive(self, declared: Declared) -> Reception:
         """Begin an instance. Raises Refused (bad UIDs, no room on the disk)."""
-        check_declared(declared, odd_uids=self.ingest.odd_uids)
+        check_declared(declared, odd_uids=self.ingest.config.dicom.accept_odd_uids)
         if shortage := self.ingest.room.shortage():
             raise Refused(OUT_OF_RESOURCES, shortage)
         return Reception(self, declared)
 
     def acceptance(
-        self, declared: Declared, source: Source, received_at: float, facts: Facts, decision: Decision, stored: StoredFile
+        self,
+        declared: Declared,
+        source: Source,
+        received_at: float,
+        facts: Facts,
+        decision: Decision,
+        stored: StoredFile,
     ) -> Acceptance:
-        """Put all together that is journalled of one instance. Each rule and destination has one send request a visit."""
+        """Put all together that is journalled of one instance. Each rule and destination has one send request a
+        visit.
+        """
         ingest, note = self.ingest, facts.note
         if decision.problem:
             log.error("rules not sure", problem=decision.problem, sop_instance_uid=declared.sop_instance_uid)
@@ -128,7 +140,7 @@ class Visit:
             if uid is None:
                 uid = known[route.rule, route.destination] = new_uid()
             routes.append(RouteRow(route.rule, route.destination, uid))
-        due_at = ingest.now() + ingest.quiet_period_s if decision.votes else 0.0
+        due_at = ingest.now() + ingest.config.rules.quiet_period_s if decision.votes else 0.0
         return Acceptance(
             facts.study,
             facts.series,
@@ -170,7 +182,17 @@ class Visit:
 class Reception:
     """One instance being received. Exactly one of `accept` and `discard` ends it."""
 
-    __slots__ = ("_book", "_bytes", "_declared", "_next_room_check", "_received_at", "_scanner", "_visit", "_writer")
+    __slots__ = (
+        "_book",
+        "_bytes",
+        "_declared",
+        "_max_bytes",
+        "_next_room_check",
+        "_received_at",
+        "_scanner",
+        "_visit",
+        "_writer",
+    )
 
     def __init__(self, visit: Visit, declared: Declared):
         ingest = visit.ingest
@@ -180,17 +202,19 @@ class Reception:
         self._scanner = HeaderScanner(declared.transfer_syntax_uid, ingest.wanted_by(self._book))
         self._writer = ingest.store.begin(declared, visit.source, self._received_at)
         self._bytes = 0
+        self._max_bytes = ingest.config.dicom.max_instance_bytes
         self._next_room_check = ROOM_CHECK_BYTES
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Take bytes of the data set; they are copied. Raises Refused (too large, disk full) or StorageError; then `discard`."""
-        ingest = self._visit.ingest
+        """Take bytes of the data set; they are copied. Raises Refused (too large, disk full) or StorageError; then
+        `discard`.
+        """
         self._bytes += len(chunk)
-        if self._bytes > ingest.max_instance_bytes:
-            raise Refused(OUT_OF_RESOURCES, f"data set exceeds {ingest.max_instance_bytes} bytes")
+        if self._bytes > self._max_bytes:
+            raise Refused(OUT_OF_RESOURCES, f"data set exceeds {self._max_bytes} bytes")
         if self._bytes > self._next_room_check:
             self._next_room_check = self._bytes + ROOM_CHECK_BYTES
-            if shortage := ingest.room.shortage():
+            if shortage := self._visit.ingest.room.shortage():
                 raise Refused(OUT_OF_RESOURCES, shortage)
         if not self._scanner.done:
             self._scanner.feed(chunk)
@@ -202,9 +226,9 @@ class Reception:
     async def accept(self, *, study_instance_uid: Uid | None = None) -> None:
         """Check, decide, make durable, journal. When it returns, the sender may hear Success.
 
-        `study_instance_uid` is the one that the data set must have (STOW to /studies/{study}).
-        Raises Refused with the status for the sender (PS3.4 Table B.2-1), or StorageError; the instance is then gone, unless
-        nobody knows whether it was journalled (CommitUnknown): then the next start will see.
+        `study_instance_uid` is the one that the data set must have (STOW to /studies/{study}). Raises Refused with
+        the status for the sender (PS3.4 Table B.2-1), or StorageError; the instance is then gone, unless nobody
+        knows whether it was journalled (CommitUnknown): then the next start will see.
         """
         # once begun it runs to its end, which takes a flush and a commit: all of it is there afterwards, or nothing
         with anyio.CancelScope(shield=True):
@@ -229,7 +253,9 @@ class Reception:
         if self._bytes == 0:
             raise Refused(DOES_NOT_MATCH, "empty data set")
         header = self._scanner.finish()
-        facts = read_facts(self._declared, header, study_instance_uid, odd_uids=self._visit.ingest.odd_uids)
+        facts = read_facts(
+            self._declared, header, study_instance_uid, odd_uids=self._visit.ingest.config.dicom.accept_odd_uids
+        )
         decision = self._book.decide(self._visit.source, header)
         if decision.problem and is_broken(header):
             raise Refused(CANNOT_UNDERSTAND, header.problem or "data set cannot be understood")
@@ -244,9 +270,9 @@ class Reception:
         try:
             accepted = await self._journal(acceptance)
         except CommitUnknown:
-            # delete nothing; what became of the transaction shows itself at the next start
-            raise
-        except BaseException:
+            raise  # nothing is deleted: the next start sees what became of the transaction
+        except Exception:
+            # nothing was written. (A cancellation is no Exception: its transaction is committed all the same.)
             del ingest.unflushed[stored.file]
             await writer.discard()
             raise
@@ -265,10 +291,8 @@ class Reception:
             if not accepted.coalesced or await self._is_safe(accepted, acceptance):
                 return accepted
             log.error("stored file lost or damaged, a repeat takes its place", file=accepted.file)
-            accepted = await ingest.journal.write(
-                partial(accept, acceptance=acceptance, distrusted_file=accepted.file)
-            )
-        return accepted
+            accepted = await ingest.journal.write(partial(accept, acceptance=acceptance, distrusted_file=accepted.file))
+        raise StorageError(f"no sound file for {acceptance.instance.declared.sop_instance_uid}")
 
     async def _is_safe(self, accepted: Accepted, acceptance: Acceptance) -> bool:
         """Whether the file of an earlier instance with the same content can stand for this one."""

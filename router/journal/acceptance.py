@@ -1,7 +1,8 @@
-"""Journal one received instance: its study and series, the file it is in, where it goes. One call, in one transaction.
+"""Journal one received instance: its study and series, the file it is in, where it goes. One call, in one
+transaction.
 
-Repeats are told from conflicts here (D4, D13). Never reads a file and never decides a route. What was seen lately is kept in
-the connection's memory, so that a second instance of a series costs one look-up and two inserts.
+Repeats are told from conflicts here (D4, D13). Never reads a file and never decides a route. What was seen lately
+is kept in the connection's memory, so that a second instance of a series costs one look-up and two inserts.
 """
 
 from __future__ import annotations
@@ -35,9 +36,28 @@ def _update(table: str, columns: Sequence[str]) -> str:
 _STUDY: Final = StudyRow.__struct_fields__
 _SERIES: Final = SeriesRow.__struct_fields__
 _INSTANCE: Final = (
-    "series_id sop_instance_uid sop_class_uid transfer_syntax_uid instance_number number_of_frames rows columns bits_allocated "
-    "file data_set_offset data_set_bytes data_set_sha256 protocol calling_aet called_aet address received_at arrival routed note"
-).split()
+    "series_id",
+    "sop_instance_uid",
+    "sop_class_uid",
+    "transfer_syntax_uid",
+    "instance_number",
+    "number_of_frames",
+    "rows",
+    "columns",
+    "bits_allocated",
+    "file",
+    "data_set_offset",
+    "data_set_bytes",
+    "data_set_sha256",
+    "protocol",
+    "calling_aet",
+    "called_aet",
+    "address",
+    "received_at",
+    "arrival",
+    "routed",
+    "note",
+)
 _INSTANCE_INSERT: Final = _insert("instance", _INSTANCE)
 
 _STUDY_SELECT: Final = _select("study", _STUDY, "study_instance_uid = ?")
@@ -47,7 +67,8 @@ _SERIES_SELECT: Final = _select("series", _SERIES, "study_id = ? AND series_inst
 _SERIES_INSERT: Final = _insert("series", ("study_id", *_SERIES))
 _SERIES_UPDATE: Final = _update("series", _SERIES)
 
-# Everything there is under this SOP Instance UID and not yet superseded: at most one row, but for what older releases left.
+# Everything there is under this SOP Instance UID and not yet superseded: at most one row, but for what older
+# releases left.
 _SAME_UID: Final = """
 SELECT id, file, data_set_offset, data_set_sha256, transfer_syntax_uid
   FROM instance WHERE sop_instance_uid = ? AND superseded = 0
@@ -74,8 +95,8 @@ VALUES (?, ?, ?, ?, ?, ?)
 _QUIET_UNIT: Final = """
 INSERT INTO quiet_unit (rule, level, unit_id, destinations, matched, vetoed, due_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (rule, level, unit_id) DO UPDATE
-   SET destinations = excluded.destinations, matched = max(matched, excluded.matched), vetoed = max(vetoed, excluded.vetoed),
-       due_at = excluded.due_at, waiting = 1
+   SET destinations = excluded.destinations, due_at = excluded.due_at, waiting = 1,
+       matched = max(matched, excluded.matched), vetoed = max(vetoed, excluded.vetoed)
 """
 
 _ARRIVAL_RESERVE: Final = "UPDATE counter SET value = value + ? WHERE name = 'arrival' RETURNING value"
@@ -84,9 +105,9 @@ _ARRIVAL_RESERVE: Final = "UPDATE counter SET value = value + ? WHERE name = 'ar
 def accept(conn: WritingConnection, acceptance: Acceptance, distrusted_file: str = "") -> Accepted:
     """Write down one received instance with its send requests, sub-operations and quiet units.
 
-    The same content under the same UID is one row (D4), other content under the same UID a second one that supersedes the first
-    (D13). `distrusted_file` names a file that turned out to be missing or damaged: a row that points to it is given this
-    instance's file instead, and counts as not coalesced.
+    The same content under the same UID is one row (D4), other content under the same UID a second one that
+    supersedes the first (D13). `distrusted_file` names a file that turned out to be missing or damaged: a row that
+    points to it is given this instance's file instead, and counts as not coalesced.
     """
     instance, study_id, series_id = acceptance.instance, None, None
     if acceptance.study is not None:
@@ -122,7 +143,9 @@ def accept(conn: WritingConnection, acceptance: Acceptance, distrusted_file: str
 
 
 def mark_flushed(conn: WritingConnection, instance_ids: Iterable[int]) -> None:
-    """Note that these instances' files are on the disk. Needs no flush of its own: it rides with a later transaction."""
+    """Note that these instances' files are on the disk. Needs no flush of its own: it rides with a later
+    transaction.
+    """
     conn.executemany("UPDATE instance SET flushed = 1 WHERE id = ?", [(instance_id,) for instance_id in instance_ids])
 
 

@@ -1,6 +1,8 @@
-"""How SQLite is opened: the settings that durability rests on, the schema and its version, and what to do with a damaged file.
+"""How SQLite is opened: the settings that durability rests on, the schema and its version, and what to do with a
+damaged file.
 
-Never a query of ours. Settings and their reasons: reliability-study 2.3; damaged and newer journals: D10, F24 to F26.
+Never a query of ours. Settings and their reasons: reliability-study 2.3; damaged and newer journals: D10, F24 to
+F26.
 """
 
 from __future__ import annotations
@@ -165,8 +167,8 @@ def _check_identity(conn: sqlite3.Connection, path: Path) -> None:
         raise JournalDamaged(f"{path} is not a journal of sendrs (application_id {application_id:#x})")
     if version > SCHEMA_VERSION:
         raise JournalTooNew(
-            f"{path} has schema {version}, this sendrs knows {SCHEMA_VERSION}: start the newer sendrs, or move the file away "
-            f"to have the journal rebuilt from the store"
+            f"{path} has schema {version}, this sendrs knows {SCHEMA_VERSION}: start the newer sendrs,"
+            " or move the file away to have the journal rebuilt from the store"
         )
 
 
@@ -194,5 +196,6 @@ def _create_schema(conn: sqlite3.Connection) -> None:
         return
     schema = resources.files("router.journal").joinpath("schema.sql").read_text(encoding="utf-8")
     conn.executescript(
-        f"BEGIN IMMEDIATE; {schema}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT"
+        f"BEGIN IMMEDIATE; {schema};"
+        f" PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT"
     )

@@ -1,7 +1,8 @@
-"""The one writer of the journal: takes all that waits, commits it once, releases all (group commit). Readers beside it.
+"""The one writer of the journal: takes all that waits, commits it once, releases all (group commit). Readers beside
+it.
 
-A transaction never runs in the task of who asked for it: a cancelled caller cancels nothing (aiosqlite #259). What a failed
-commit left behind is unknown and is never guessed (D9).
+A transaction never runs in the task of who asked for it: a cancelled caller cancels nothing (aiosqlite #259). What
+a failed commit left behind is unknown and is never guessed (D9).
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ T = TypeVar("T")
 BATCH_OPERATIONS: Final = 256
 """Most operations in one transaction: some 20 ms of work, so that nobody waits long behind a crowd."""
 WAITING_OPERATIONS: Final = 4_096
-"""Beyond this many, those who come wait outside. Senders and lanes wait for their answers, so it takes thousands of them."""
+"""Beyond this many, those who come wait outside. Senders and lanes wait for their answers, so it takes thousands of
+them.
+"""
 LAZY_S: Final = 1.0
 """What is posted rides with the next transaction, or has its own after so long."""
 IDLE_S: Final = 5.0
@@ -70,14 +73,11 @@ class Journal:
     @classmethod
     @asynccontextmanager
     async def open(cls, state: Path, *, monotonic: Callable[[], float] = time.monotonic) -> AsyncIterator[Journal]:
-        """Lock the state folder and open its journal, made when it is new, rebuilt when it is damaged (`opened.set_aside`).
+        """Lock the state folder and open its journal, made when it is new, rebuilt when it is damaged
+        (`opened.set_aside`).
 
         Raises StateInUse, JournalTooNew, StorageError.
         """
-        try:
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot make {state}: {error.strerror}") from error
         lock = StateLock.take(state)
         try:
             writer = Writer(state)
@@ -93,8 +93,8 @@ class Journal:
     async def write(self, operation: Operation[T]) -> T:
         """Run `operation` in the next transaction and give its result when that is on the disk.
 
-        Raises what `operation` raised (its own changes are then undone, those of others are not), StorageError when nothing was
-        written, CommitUnknown when nobody knows. Cancelling the caller does not stop the transaction.
+        Raises what `operation` raised (its own changes are then undone, those of others are not), StorageError when
+        nothing was written, CommitUnknown when nobody knows. Cancelling the caller does not stop the transaction.
         """
         while len(self._waiting) >= WAITING_OPERATIONS:
             outside: asyncio.Future[None] = self._loop.create_future()
@@ -109,7 +109,9 @@ class Journal:
         return await done
 
     def post(self, operation: Operation[Any]) -> None:
-        """Have `operation` ride with the next transaction. Nobody waits for it; after a failure it may be lost (that is logged)."""
+        """Have `operation` ride with the next transaction. Nobody waits for it; after a failure it may be lost
+        (that is logged).
+        """
         self._waiting.append((operation, None))
         if not self._running and len(self._waiting) == 1:
             self._set_timer(LAZY_S, self._start)

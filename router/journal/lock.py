@@ -29,8 +29,9 @@ class StateLock:
 
     @classmethod
     def take(cls, state: Path) -> StateLock:
-        """Lock the folder and leave our process id in it. Raises StateInUse, StorageError."""
+        """Make the folder, lock it and leave our process id in it. Raises StateInUse, StorageError."""
         try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(state / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StorageError(f"cannot lock {state}: {error.strerror}") from error
@@ -50,7 +51,9 @@ class StateLock:
 
 
 def holder_of(state: Path) -> int | None:
-    """Name the process that has the folder locked, None when there is none. Takes the lock for an instant to find out."""
+    """Name the process that has the folder locked, None when there is none. Takes the lock for an instant to find
+    out.
+    """
     try:
         fd = os.open(state / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

@@ -1,4 +1,6 @@
-"""What happens on the writer's thread: whole transactions, checkpoints, and what to do when the disk fails under them (D7, D9, D10)."""
+"""What happens on the writer's thread: whole transactions, checkpoints, and what to do when the disk fails under
+them (D7, D9, D10).
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ log = structlog.get_logger()
 CHECKPOINT_TRANSACTIONS: Final = 96
 """Transactions between checkpoints: 4 MiB of write-ahead log at 11 pages an acceptance, 0.7 ms to copy.
 
-Python has no way to ask SQLite how long the log is, and its file does not shrink when it is written from the start again.
+Python has no way to ask SQLite how long the log is, and its file does not shrink when it is written from the start
+again.
 """
 LONG_LOG_BYTES: Final = 256 * 1024**2
 """A write-ahead log beyond this means that some reader keeps it from being cut back."""
@@ -43,7 +46,9 @@ Outcome = tuple[Any, BaseException | None]
 
 
 class CommitUnknown(StorageError):
-    """A commit failed: whether it is on the disk is not known (D9). `fatal` when the journal could not be opened again."""
+    """A commit failed: whether it is on the disk is not known (D9). `fatal` when the journal could not be opened
+    again.
+    """
 
     def __init__(self, problem: str, *, fatal: bool = False):
         self.fatal = fatal
@@ -60,9 +65,11 @@ class BatchReport:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """How the journal was found. `set_aside` is where a damaged one was moved; the store has all that is needed to make a new one.
+    """How the journal was found. `set_aside` is where a damaged one was moved; the store has all that is needed to
+    make a new one.
 
-    `clean` says that the last run stopped in order, `last_start` when it began (Unix seconds, 0 when there was none).
+    `clean` says that the last run stopped in order, `last_start` when it began (Unix seconds, 0 when there was
+    none).
     """
 
     clean: bool
@@ -242,7 +249,7 @@ class Writer(aiosqlite.Connection):
 
     def _log_bytes(self) -> int:
         try:
-            return os.stat(self._log_file).st_size
+            return Path(self._log_file).stat().st_size
         except OSError:
             return 0
 
@@ -268,7 +275,9 @@ def _nothing_written(operations: int, error: sqlite3.Error) -> BatchReport:
 
 
 def _spoils_all(error: sqlite3.Error) -> bool:
-    """Whether the database as a whole is to blame, not what the operation asked for. Errors of Python's own have no code."""
+    """Whether the database as a whole is to blame, not what the operation asked for. Errors of Python's own have no
+    code.
+    """
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF in (
         sqlite3.SQLITE_FULL,
@@ -289,8 +298,8 @@ def _for_the_caller(error: Exception) -> Exception:
 
 
 def _drop_cached_pages(log_file: str) -> None:
-    """What could not be written may still be in the page cache, looking sound. Only the log: closing a descriptor of the
-    database file itself would drop SQLite's locks on it.
+    """What could not be written may still be in the page cache, looking sound. Only the log: closing a descriptor
+    of the database file itself would drop SQLite's locks on it.
     """
     fd = os.open(log_file, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -53,6 +53,7 @@ class AssociationStream(asyncio.BufferedProtocol):
         self._opened = opened
         self._transport: asyncio.Transport
         self._quickack: Callable[[], None] | None = None
+        self._buffer_bytes = FIRST_BUFFER_BYTES
         self._filling, self._resting = bytearray(FIRST_BUFFER_BYTES), bytearray(FIRST_BUFFER_BYTES)
         self._filled = 0
         self._reading_paused = self._writing_paused = False
@@ -211,8 +212,10 @@ class AssociationStream(asyncio.BufferedProtocol):
         """
         taken, filled = self._filling, self._filled
         self._filling, self._resting, self._filled = self._resting, taken, 0
-        if filled == len(taken) and len(self._filling) < BUFFER_BYTES and self.layer.state is State.ESTABLISHED:
-            self._filling = bytearray(BUFFER_BYTES)
+        if filled == len(taken) and self.layer.state is State.ESTABLISHED:
+            self._buffer_bytes = BUFFER_BYTES
+        if len(self._filling) < self._buffer_bytes:
+            self._filling = bytearray(self._buffer_bytes)
         if self._reading_paused:
             self._reading_paused = False
             self._transport.resume_reading()

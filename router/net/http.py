@@ -72,7 +72,8 @@ class HttpClient:
     ) -> HttpAnswer:
         """Ask once; on a kept connection that the server had closed meanwhile, once more on a new one.
 
-        `body_bytes` goes out as Content-Length; None: chunked. Raises Transient, AnswerLost, Misconfigured, what `body` does.
+        `body_bytes` goes out as Content-Length; None: chunked. Raises Transient, AnswerLost, Misconfigured, what
+        `body` raises.
         """
         try:
             return await self._ask(method, url, headers, body, body_bytes)

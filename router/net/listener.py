@@ -24,7 +24,9 @@ from router.net.rate import ConnectionRate
 log = structlog.get_logger()
 
 BACKLOG = 128
-"""Connections that the kernel keeps for us while the loop is busy; as many are taken in one turn."""
+"""Connections that the kernel keeps for us while the loop is busy."""
+ACCEPTED_AT_ONCE = 8
+"""Connections taken in one turn of the loop; asyncio logs a failure for each when descriptors run out (F61)."""
 STRANGERS = 256
 """Connections beyond the associations: not yet associated, or on their way out. Beyond that the oldest of them goes
 (F60).
@@ -68,11 +70,15 @@ class Listener:
         Cancel it to end the handlers too.
         """
         loop = asyncio.get_running_loop()
+        host, port = self._listen.host, self._listen.port
+        server = await loop.create_server(self._new_stream, host, port, backlog=ACCEPTED_AT_ONCE, start_serving=False)
         async with anyio.create_task_group() as self._tasks:
-            server = await loop.create_server(self._new_stream, self._listen.host, self._listen.port, backlog=BACKLOG)
             try:
-                host, port = server.sockets[0].getsockname()[:2]
-                task_status.started(Listen(host, port))
+                await server.start_serving()
+                for listening in server.sockets:
+                    with listening.dup() as same:  # asyncio has one number for both; the kernel's queue may be longer
+                        same.listen(BACKLOG)
+                task_status.started(Listen(*server.sockets[0].getsockname()[:2]))
                 await self._stopped.wait()
             finally:
                 self._stopped.set()  # a connection that is being accepted just now is not let in

@@ -203,7 +203,7 @@ def _toml(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return f'"{value}"'
+            return f'"{value}"' if value.isprintable() else repr(value)
         case list():
             return f"[{', '.join(map(_toml, value))}]"
         case dict():

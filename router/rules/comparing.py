@@ -114,9 +114,9 @@ def bounds_test(tag: int, low: Any, high: Any, place: Place, findings: Findings)
             place, f"min and max are for numbers, ages, dates and times; this is text ({vr})", hint="use regex"
         )
         return None
-    read = _age_days if vr == "AS" else _finite_number
     kind = 'an age in quotes, such as "018Y", "006M" or "010D"' if vr == "AS" else "a number"
-    least, most = (None if bound is None else read(bound) for bound in (low, high))
+    least = _age_days(low, end=False) if vr == "AS" else _finite_number(low)
+    most = _age_days(high, end=True) if vr == "AS" else _finite_number(high)
     for key, bound, number in (("min", low, least), ("max", high, most)):
         if bound is not None and number is None:
             findings.error((*place, key), "wrong type", allowed=kind)
@@ -132,8 +132,8 @@ def _finite_number(value: Any) -> float | None:
     return value if is_number and math.isfinite(value) else None
 
 
-def _age_days(value: Any) -> float | None:
-    return read_age_days(value) if isinstance(value, str) else None
+def _age_days(value: Any, *, end: bool) -> float | None:
+    return read_age_days(value, end=end) if isinstance(value, str) else None
 
 
 def _date_bounds_test(tag: int, low: Any, high: Any, place: Place, findings: Findings) -> Test | None:
@@ -170,8 +170,9 @@ def regex_test(tag: int, pattern: Any, place: Place, findings: Findings) -> Test
         findings.error(place, "wrong type", allowed="a regular expression in quotes")
         return None
     if len(pattern) > MAX_REGEX_CHARACTERS:
-        shown = f"{pattern[:40]!r}…"
-        findings.error(place, f"{shown} has {len(pattern)} characters", allowed=f"at most {MAX_REGEX_CHARACTERS}")
+        findings.error(
+            place, f"{_shown(pattern[:40])}… has {len(pattern)} characters", allowed=f"at most {MAX_REGEX_CHARACTERS}"
+        )
         return None
     if vr_of(tag) in NUMBER_VRS | {"AT"}:
         findings.warn(place, "a regular expression on a number sees it as text", hint="min and max compare numbers")
@@ -181,9 +182,13 @@ def regex_test(tag: int, pattern: Any, place: Place, findings: Findings) -> Test
         return Regex((tag,), re2.compile(pattern, options))  # type: ignore[no-untyped-call]
     except (re2.error, UnicodeEncodeError) as error:
         findings.error(
-            place, f"{pattern[:200]!r} is not a regular expression: {_words(error)}", hint=_regex_hint(pattern)
+            place, f"{_shown(pattern[:200])} is not a regular expression: {_words(error)}", hint=_regex_hint(pattern)
         )
         return None
+
+
+def _shown(pattern: str) -> str:
+    return f'"{pattern}"' if pattern.isprintable() else repr(pattern)
 
 
 def _words(error: Exception) -> str:

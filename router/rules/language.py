@@ -34,7 +34,7 @@ MAX_KEY_PARTS = 128
 """Parts of one dotted key; checked before tomllib sees it, which takes their square in time."""
 
 _LONG_KEY = re2.compile(rf"""(?:["']?[\w-]+["']?[ \t]*\.[ \t]*){{{MAX_KEY_PARTS}}}""")  # type: ignore[no-untyped-call]
-_AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
+_AT_LINE = re.compile(r"\(at (?:line (\d+), column \d+|end of document)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ def _parse(text: str, findings: Findings) -> dict[str, Any]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        told = str(error)
-        at = _AT_LINE.search(told)
-        findings.not_toml(_AT_LINE.sub("", told).strip(), int(at[1]) if at else None)
+        told, at = str(error), _AT_LINE.search(str(error))
+        line = int(at[1]) if at and at[1] else text.rstrip().count("\n") + 1
+        findings.not_toml(_AT_LINE.sub("", told).strip(), line)
     except RecursionError:
         findings.not_toml("nested too deeply", None)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 from collections.abc import Collection
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def load_rules(folder: Path, destinations: Collection[str]) -> RuleBook:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        files = [file for file in folder.iterdir() if file.suffix == ".toml" and file.is_file()]
+        files = [file for file in folder.iterdir() if file.suffix == ".toml" and not file.is_dir()]
     except FileNotFoundError:
         hint = f"create it (mkdir -p {folder}) and put rule files named *.toml into it, or correct [rules] path"
         raise ConfigErrors([ConfigError(str(folder), "rules.path", "there is no such folder", hint=hint)]) from None
@@ -59,11 +60,10 @@ def _files(folder: Path) -> list[Path]:
 
 def _read_file(file: Path, destinations: Collection[str]) -> tuple[Findings, list[RuleText]]:
     try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
+        raw = _read_bytes(file)
     except OSError as error:
         findings = Findings(str(file), "")
-        findings.error((), f"cannot be read: {error.strerror}")
+        findings.not_toml(f"cannot be read: {error.strerror}", None)
         return findings, []
     text, problem, line = _decode(raw)
     findings = Findings(str(file), text)
@@ -71,6 +71,13 @@ def _read_file(file: Path, destinations: Collection[str]) -> tuple[Findings, lis
         findings.not_toml(problem, line)
         return findings, []
     return findings, read_rules(text, destinations, findings)
+
+
+def _read_bytes(file: Path) -> bytes:
+    if file.exists() and not file.is_file():
+        raise OSError(errno.EINVAL, "it is neither a file nor a folder")
+    with file.open("rb") as stream:
+        return stream.read(MAX_FILE_BYTES + 1)
 
 
 def _decode(raw: bytes) -> tuple[str, str, int | None]:

@@ -39,7 +39,7 @@ from router.scp.policy import (
     AssociationPolicy,
     Rejection,
 )
-from router.scp.storage import StorageService
+from router.scp.storage import CLEAN_UP_S, StorageService
 
 log = structlog.get_logger()
 
@@ -47,8 +47,6 @@ RATE_WINDOW_S: Final = 60.0
 """A data set slower than `MIN_BYTES_PER_S` over so much waiting is no transfer but a held slot (F36)."""
 MAX_PROBLEM_SHOWN: Final = 200
 """Longest sentence of ours about a peer in the log, characters: it may quote the peer."""
-CLEAN_UP_S: Final = 10.0
-"""Longest that a cancelled association may take to discard what it had in hand and to close its visit."""
 
 
 @dataclass(slots=True)
@@ -72,6 +70,8 @@ async def serve(stream: AssociationStream, front: Front) -> None:
             await _admit(stream, front, request)
         await stream.linger(artim_s)
     finally:
+        if not stream.layer.closed:
+            stream.layer.abort()  # cancelled, or failed in our code; nothing when it has ended otherwise
         with anyio.CancelScope(shield=True):
             await stream.aclose()
 
@@ -163,7 +163,7 @@ async def _serve_association(stream: AssociationStream, front: Front, request: A
         calling_aet=request.calling_aet,
     )
     began = front.clock()
-    ended = "cancelled"
+    ended = "cut off by us"
     try:
         ended = await _converse(stream, front, service, config.idle_s)
     except TimeoutError:
@@ -173,8 +173,8 @@ async def _serve_association(stream: AssociationStream, front: Front, request: A
         ended = error.problem
         stream.layer.abort()  # for what only we could find; nothing when the layer has done so already
     finally:
+        await service.break_off()
         with anyio.move_on_after(CLEAN_UP_S, shield=True):
-            await service.break_off()
             await visit.close()
         counts = service.counts
         log.info(

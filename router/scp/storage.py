@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import anyio
 import structlog
 
 from router.dicom.envelope import Declared
@@ -31,6 +32,9 @@ MISTYPED_ARGUMENT = 0x0212
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 """Statuses (PS3.7 Annex C, PS3.4 Table B.2-1)."""
+
+CLEAN_UP_S = 10.0
+"""Longest that an association that is cancelled may take to discard what it had in hand."""
 
 
 @dataclass(slots=True)
@@ -125,9 +129,8 @@ class StorageService:
     async def break_off(self) -> None:
         """Forget the message in hand: its sender is gone or is being sent away (B44)."""
         message, self._message = self._message, None
-        if message is not None and message.reception is not None:
-            reception, message.reception = message.reception, None
-            await reception.discard()
+        if message is not None:
+            await _discard(message)
 
     async def _store(self, message: _Message, fragment: bytes | memoryview, last: bool) -> None:
         try:
@@ -154,9 +157,8 @@ class StorageService:
         except Exception:  # noqa: BLE001  the stage's edge: one instance fails, the association goes on (F17)
             self._log.exception("instance failed in our code", sop_instance_uid=_shown(message.command))
             self._fail(message, PROCESSING_FAILURE, "internal error, try again later")
-        if message.status != SUCCESS and message.reception is not None:
-            reception, message.reception = message.reception, None
-            await reception.discard()
+        if message.status != SUCCESS:
+            await _discard(message)
 
     def _fail(self, message: _Message, status: int, comment: str) -> None:
         message.status, message.comment = status, comment
@@ -191,6 +193,13 @@ class StorageService:
             ),
         )
         await self._stream.flush(self._answer_s)
+
+
+async def _discard(message: _Message) -> None:
+    reception, message.reception = message.reception, None
+    if reception is not None:
+        with anyio.move_on_after(CLEAN_UP_S, shield=True):
+            await reception.discard()
 
 
 def _verdict(command: Command, abstract_syntax: Uid) -> tuple[int, str]:

@@ -1,8 +1,8 @@
 """Empty files made ahead, names already durable, so that storing an instance costs one flush instead of two.
 
-Creating a file and flushing its folder takes longer than flushing the file: on the development disk one association waits 370 µs
-for create + write + fdatasync + fsync(folder), and 180 µs when the name is there already. One folder flush serves a whole
-batch. What a crash leaves behind has no bytes in it; the sweep takes it away.
+Creating a file and flushing its folder takes longer than flushing the file: on the development disk one association
+waits 370 µs for create + write + fdatasync + fsync(folder), and 180 µs when the name is there already. One folder
+flush serves a whole batch. What a crash leaves behind has no bytes in it; the sweep takes it away.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ log = structlog.get_logger()
 BATCH: Final = 64
 """Blanks made at once, by one job with one folder flush: about 3 ms of work."""
 LOW_WATER: Final = 48
-"""A new batch is begun when fewer are left; more than any burst takes while a batch is made on a disk of 25 ms a flush."""
+"""A new batch is begun when fewer are left; more than any burst takes while a batch is made on a disk of 25 ms a
+flush.
+"""
 SHARD_FILES: Final = 4096
 """Most files in one folder: listings stay short, and one folder flush serves many."""
 CREATE_FLAGS: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,7 +57,9 @@ class Blanks:
         self._closed = False
 
     async def take(self) -> Blank:
-        """Give out a blank; the taker owns its descriptor. Raises StorageError (NoSpace when the disk or its inodes are used up)."""
+        """Give out a blank; the taker owns its descriptor. Raises StorageError (NoSpace when the disk or its inodes
+        are used up).
+        """
         if len(self._stock) < LOW_WATER:
             self._make_more()
         if self._stock:
@@ -109,7 +113,9 @@ class Blanks:
             self._make_more()
 
     def _make(self) -> tuple[list[Blank], StorageError | None]:
-        """Create a batch in the current folder and flush the folder; on a failure give out none. Runs on a thread, one at a time."""
+        """Create a batch in the current folder and flush the folder; on a failure give out none. Runs on a thread,
+        one at a time.
+        """
         blanks: list[Blank] = []
         try:
             if self._files_in_shard + BATCH > SHARD_FILES:
@@ -145,5 +151,7 @@ class Blanks:
 
 
 def new_name() -> str:
-    """Make a file name of 32 hexadecimal digits, 48 bits of time (so that the journal's index grows at its end) and 80 random bits."""
+    """Make a file name of 32 hexadecimal digits, 48 bits of time (so that the journal's index grows at its end) and
+    80 random bits.
+    """
     return f"{time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF:012x}{os.urandom(10).hex()}.dcm"

@@ -1,4 +1,5 @@
-"""The few operating-system calls that durability rests on, as one object, so that a test can make the n-th of them fail (L0).
+"""The few operating-system calls that durability rests on, as one object, so that a test can make the n-th of them
+fail (L0).
 
 `SystemDisk` is `os` itself: its attributes are the built-in functions, there is no cost in between.
 """

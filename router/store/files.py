@@ -1,25 +1,25 @@
 """The folder of instance files, `<state>/store/<shard>/<32 hex>.dcm`. Begins writers, finds and opens files.
 
-Nothing that a peer sent is part of a path. Files are never changed, overwritten or deleted once an instance is journalled.
+Nothing that a peer sent is part of a path. Files are never changed, overwritten or deleted once an instance is
+journalled.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
 from router.dicom.envelope import Declared, Source
-from router.dicom.part10 import encode_preface
-from router.errors import StorageError
-from router.store import reading
+from router.dicom.part10 import StoredPreface, encode_preface
+from router.store import listing, reading
 from router.store.blanks import FOLDER_MODE, Blank, Blanks
 from router.store.disk import Disk, SystemDisk, storage_error, sync_folder
-from router.store.listing import list_shards
+from router.store.listing import Found
 from router.store.reading import DamagedFile, DataSetReader
 from router.store.stored import Located, StoredFile
 from router.store.workers import Workers
@@ -28,6 +28,8 @@ from router.store.writer import Writer
 __all__ = ["DamagedFile", "DataSetReader", "Located", "Store", "StoredFile", "Writer"]
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 WRITING_THREADS: Final = 16
 """Flushes that may be under way at once; the file system commits those that wait together."""
@@ -39,7 +41,9 @@ LOST_FOLDER: Final = "lost+found"
 
 
 class Store:
-    """Use `async with Store.open(state)`. `root` holds the shards; `suspect` and `lost` what a person should look at."""
+    """Use `async with Store.open(state)`. `root` holds the shards; `suspect` and `lost` what a person should look
+    at.
+    """
 
     def __init__(self, state: Path, disk: Disk, writers: Workers, readers: Workers):
         self.root = state / STORE_FOLDER
@@ -68,7 +72,9 @@ class Store:
             store._readers.close()
 
     def begin(self, declared: Declared, source: Source, received_at: float) -> Writer:
-        """Begin an instance; `received_at` in Unix seconds. Nothing touches the disk yet. UIDs must have been checked."""
+        """Begin an instance; `received_at` in Unix seconds. Nothing touches the disk yet. UIDs must have been
+        checked.
+        """
         preface = encode_preface(declared, source, received_at)
         return Writer(preface, self._blanks, self._disk, self._writers, self._set_suspect)
 
@@ -107,6 +113,49 @@ class Store:
         """Say whether the file is there, whole; a small one is also read and its hash compared."""
         return await self._readers.run(lambda: reading.is_whole(self._prefix + located.file, located))
 
+    async def shards(self) -> tuple[list[str], int]:
+        """Name the shards, and count what is foreign beside them. Raises StorageError."""
+        return await self._look(lambda: (listing.list_shards(self.root), listing.foreign_in_root(self.root)))
+
+    async def list_shard(self, shard: str) -> tuple[list[Found], int]:
+        """List a shard's files by name, and count what is foreign in it. Raises StorageError."""
+        return await self._look(lambda: listing.list_shard(self.root, shard))
+
+    async def sync_shard(self, shard: str) -> None:
+        """Make the names in a shard durable. Raises StorageError."""
+        await self._look(lambda: sync_folder(self._disk, f"{self._prefix}{shard}"))
+
+    async def preface_of(self, file: str) -> StoredPreface:
+        """Read what a file says of itself. Raises ForeignFile, StorageError."""
+        return await self._readers.run(lambda: listing.preface_of(self.path_of(file)))
+
+    async def confirm(self, located: Located) -> None:
+        """Flush a file that an earlier process wrote, and compare what the disk has with the hash. Raises
+        DamagedFile.
+        """
+        path = self.path_of(located.file)
+
+        def job() -> None:
+            listing.make_durable(path, located.file)
+            listing.check_content(path, located)
+
+        await self._writers.run(job)
+
+    async def put_aside(self, file: str) -> None:
+        """Move a file that is of no use, but must not be deleted, to lost+found/. Raises StorageError."""
+        path = self.path_of(file)
+        await self._look(lambda: self._disk.rename(str(path), str(self.lost / path.name)))
+
+    async def remove(self, file: str) -> None:
+        """Unlink a file that was never acknowledged, or whose content another file holds. Raises StorageError."""
+        await self._look(lambda: self._disk.unlink(f"{self._prefix}{file}"))
+
+    async def _look(self, job: Callable[[], T]) -> T:
+        try:
+            return await self._writers.run(job)
+        except OSError as error:
+            raise storage_error("cannot work on the store", error) from error
+
     def _prepare(self) -> tuple[int, int]:
         """Give the newest shard and how many names are in it."""
         try:
@@ -114,7 +163,7 @@ class Store:
                 folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             self.root.chmod(FOLDER_MODE)
             sync_folder(self._disk, str(self.root.parent))
-            shards = list_shards(self.root)
+            shards = listing.list_shards(self.root)
             if not shards:
                 return 1, 0
             newest = shards[-1]

@@ -1,4 +1,5 @@
-"""What is in the store's folders, for the sweep at start and for `sendrs verify`. Looks only; blocking, so call it on a thread.
+"""What is in the store's folders, for the sweep at start and for `sendrs verify`. Looks only; blocking, so call it
+on a thread.
 
 What we did not write is foreign: counted, never sent, never deleted (F30).
 """
@@ -49,7 +50,9 @@ def foreign_in_root(root: Path) -> int:
 
 
 def list_shard(root: Path, shard: str) -> tuple[list[Found], int]:
-    """List the files of a shard, by name, and count what is foreign in it; a shard that is not there is empty. Raises OSError."""
+    """List the files of a shard, by name, and count what is foreign in it; a shard that is not there is empty.
+    Raises OSError.
+    """
     found, foreign = [], 0
     try:
         with os.scandir(root / shard) as entries:
@@ -66,7 +69,9 @@ def list_shard(root: Path, shard: str) -> tuple[list[Found], int]:
 
 
 def preface_of(path: Path) -> StoredPreface:
-    """Read what a file says of itself. Raises ForeignFile when we did not write it, StorageError when it cannot be read."""
+    """Read what a file says of itself. Raises ForeignFile when we did not write it, StorageError when it cannot be
+    read.
+    """
     try:
         fd = os.open(path, READ_FLAGS)
         try:
@@ -78,8 +83,8 @@ def preface_of(path: Path) -> StoredPreface:
     return read_preface(data)
 
 
-def make_durable(path: Path) -> None:
-    """Flush a file that an earlier process wrote. Raises StorageError."""
+def make_durable(path: Path, file: str) -> None:
+    """Flush a file that an earlier process wrote. Raises DamagedFile."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -87,11 +92,13 @@ def make_durable(path: Path) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise StorageError(f"cannot flush {path.name}: {error.strerror}") from error
+        raise DamagedFile(file, f"cannot be flushed: {error.strerror}") from error
 
 
 def check_content(path: Path, located: Located) -> None:
-    """Read a file from the disk, not from the page cache (D9), and compare its hash. Raises DamagedFile, StorageError."""
+    """Read a file from the disk, not from the page cache (D9), and compare its hash. Raises DamagedFile,
+    StorageError.
+    """
     fd = open_checked(str(path), located)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

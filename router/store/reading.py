@@ -58,7 +58,9 @@ class DataSetReader:
         return self._located.data_set_bytes
 
     async def next(self) -> bytes:
-        """Give the next bytes, b"" after the last. Raises DamagedFile instead of giving the last when the hash is wrong."""
+        """Give the next bytes, b"" after the last. Raises DamagedFile instead of giving the last when the hash is
+        wrong.
+        """
         ahead = self._ahead or self._workers.start(self._read)
         self._ahead = None
         chunk = await ahead
@@ -111,7 +113,9 @@ def read_whole(path: str, located: Located) -> bytes | DamagedFile:
 
 
 def is_whole(path: str, located: Located) -> bool:
-    """Say whether the file is there with its right size and, up to SMALL_BYTES, its right content. Raises StorageError."""
+    """Say whether the file is there with its right size and, up to SMALL_BYTES, its right content. Raises
+    StorageError.
+    """
     if located.data_set_bytes <= SMALL_BYTES:
         return not isinstance(read_whole(path, located), DamagedFile)
     try:

@@ -8,7 +8,9 @@ import msgspec
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """A finished file. `file` is relative to the store; offset and size of the data set in bytes; its SHA-256 (32 bytes)."""
+    """A finished file. `file` is relative to the store; offset and size of the data set in bytes; its SHA-256 (32
+    bytes).
+    """
 
     file: str
     data_set_offset: int

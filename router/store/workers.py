@@ -1,7 +1,9 @@
-"""Bounded threads for disk work, so that the event loop never waits for a disk (F27) and writing never starves reading (F62).
+"""Bounded threads for disk work, so that the event loop never waits for a disk (F27) and writing never starves
+reading (F62).
 
-`ThreadPoolExecutor.submit` with one `call_soon_threadsafe` of our own costs 25 µs a round trip here; `run_in_executor` costs 34,
-`anyio.to_thread` 39. A job may also speak to the loop more than once, which the flush needs.
+`ThreadPoolExecutor.submit` with one `call_soon_threadsafe` of our own costs 25 µs a round trip here;
+`run_in_executor` costs 34, `anyio.to_thread` 39. A job may also speak to the loop more than once, which the flush
+needs.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Run `job` on a thread, in the order of submission; it must not raise, it tells the loop itself what came of it."""
+        """Run `job` on a thread, in the order of submission; it must not raise, it tells the loop itself what came
+        of it.
+        """
         self._pool.submit(job)
 
     def start(self, job: Callable[[], T]) -> asyncio.Future[T]:
-        """Run `job` on a thread; the future gets what it gives or raises. Cancelling the future does not stop the job."""
+        """Run `job` on a thread; the future gets what it gives or raises. Cancelling the future does not stop the
+        job.
+        """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 
@@ -45,7 +51,9 @@ class Workers:
         return await self.start(job)
 
     def close(self) -> None:
-        """Wait for the jobs under way and end the threads. Blocks; call it when nothing is under way, or from a thread."""
+        """Wait for the jobs under way and end the threads. Blocks; call it when nothing is under way, or from a
+        thread.
+        """
         self._pool.shutdown(wait=True)
 
 

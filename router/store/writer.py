@@ -1,14 +1,14 @@
-"""One instance on its way to the disk: gathered, hashed, written, sealed, flushed. The event loop never touches the disk.
+"""One instance on its way to the disk: gathered, hashed, written, sealed, flushed. The event loop never touches the
+disk.
 
-A small instance costs one job on a thread: hash, one write, `written` is told, fdatasync, `flushed` is told. A large one is
-written in blocks while the next block is gathered. D2, D9.
+A small instance costs one job on a thread: hash, one write, `written` is told, fdatasync, `flushed` is told. A
+large one is written in blocks while the next block is gathered. D2, D9.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable
 from typing import Final
 
@@ -26,11 +26,15 @@ log = structlog.get_logger()
 BLOCK_BYTES: Final = 256 * 1024
 """Gathered before a thread is troubled. Two blocks are the most that one connection holds in memory (invariant 7)."""
 SYNC_BYTES: Final = 64 * 1024**2
-"""A large instance is flushed every so often while it comes in, so that its answer does not wait for gigabytes at the end."""
+"""A large instance is flushed every so often while it comes in, so that its answer does not wait for gigabytes at
+the end.
+"""
 
 
 class Writer:
-    """Write chunks, then `finish`, then `flush`; or `discard`. One task at a time. Not durable before `flush` returned."""
+    """Write chunks, then `finish`, then `flush`; or `discard`. One task at a time. Not durable before `flush`
+    returned.
+    """
 
     __slots__ = (
         "_blank",
@@ -68,7 +72,9 @@ class Writer:
             await self._spill()
 
     async def finish(self) -> StoredFile:
-        """Give the file, all bytes written and sealed; its flush goes on meanwhile. Raises StorageError; then `discard`."""
+        """Give the file, all bytes written and sealed; its flush goes on meanwhile. Raises StorageError; then
+        `discard`.
+        """
         if self._blank is None:
             self._blank = await self._blanks.take()
         await self._spilled()
@@ -81,7 +87,9 @@ class Writer:
         return outcome
 
     async def flush(self) -> None:
-        """Wait until the file is on the disk. Raises StorageError; the file is then in suspect/, and is never flushed again."""
+        """Wait until the file is on the disk. Raises StorageError; the file is then in suspect/, and is never
+        flushed again.
+        """
         assert self._flushed is not None, "finish first"
         problem = await asyncio.shield(self._flushed)
         if problem is not None:
@@ -174,7 +182,9 @@ class Writer:
         return problem
 
     def _seal(self, blank: Blank) -> StoredFile:
-        """Write what is left, then size and hash in their place: in memory while nothing was spilled, else in the file."""
+        """Write what is left, then size and hash in their place: in memory while nothing was spilled, else in the
+        file.
+        """
         offset = len(self._preface.data)
         if self._length < 0:
             self._length += len(self._buffer)

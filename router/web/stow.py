@@ -87,8 +87,7 @@ async def _receive(
             ending = "the sender has gone"
         finally:
             await intake.break_off(ending or "interrupted")
-    for result in intake.results:
-        _note(result, address)
+    _note(intake.results, address)
     if ending:
         log.warning("stow request broke", peer=address, problem=ending)
     response = _answer(intake.results, ending, retrieve_url, early)
@@ -218,23 +217,22 @@ def _retrieve_url(request: Request, config: HttpConfig, study: Uid | None) -> st
     return f"{request.url.scheme}://{host}{config.base_path}/studies/{study}"
 
 
-def _note(result: PartResult, address: str) -> None:
-    uid = "" if result.declared is None else result.declared.sop_instance_uid
-    if result.failure is not None:
-        log.warning(
-            "instance refused",
-            peer=address,
-            sop_instance_uid=uid,
-            status=f"{result.failure:04X}H",
-            reason=result.reason,
-        )
-    elif result.declared is not None and not is_web_transferable(result.declared.transfer_syntax_uid):
-        log.info(
-            "transfer syntax not meant for the web",
-            peer=address,
-            sop_instance_uid=uid,
-            transfer_syntax_uid=result.declared.transfer_syntax_uid,
-        )
+def _note(results: list[PartResult], address: str) -> None:
+    not_for_the_web = 0
+    for result in results:
+        declared = result.declared
+        if result.failure is not None:
+            log.warning(
+                "instance refused",
+                peer=address,
+                sop_instance_uid="" if declared is None else declared.sop_instance_uid,
+                status=f"{result.failure:04X}H",
+                reason=result.reason,
+            )
+        elif declared is not None:
+            not_for_the_web += not is_web_transferable(declared.transfer_syntax_uid)
+    if not_for_the_web:
+        log.info("instances in a transfer syntax not meant for the web", peer=address, instances=not_for_the_web)
 
 
 def _header_text(text: str) -> str:

@@ -13,7 +13,7 @@ from ledger import data_set_of
 from peers import Daemon, StoreScp, free_port, run_dcmtk, wait_until
 from pydicom import dcmread
 
-from router.cli.samples import ct_series, minimal, wheel_files
+from router.cli.samples import ct_series, minimal, wheel_instances
 from router.dicom.sop_classes import STORAGE_SOP_CLASSES
 
 pytestmark = pytest.mark.interop
@@ -57,7 +57,7 @@ def test_echoscu_hears_that_the_router_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stock", [True, False], ids=["nagle", "nodelay"])
 def test_every_family_of_files_goes_through_unchanged(tmp_path: Path, stock: bool) -> None:
-    files = wheel_files()
+    files = wheel_instances(tmp_path / "wheel")
     with (
         StoreScp(tmp_path / "archive", nodelay=not stock) as archive,
         Daemon(tmp_path / "sendrs", archive_at(archive.port), TO_ARCHIVE) as daemon,
@@ -118,7 +118,7 @@ def test_a_dead_destination_gets_everything_when_it_comes_back(tmp_path: Path) -
 def test_a_transfer_syntax_that_the_archive_refuses_is_parked_with_that_reason_and_the_rest_goes(
     tmp_path: Path,
 ) -> None:
-    compressed = [path for path in wheel_files() if path.name == "MR_small_jp2klossless.dcm"]
+    compressed = [path for path in wheel_instances(tmp_path / "wheel") if path.name == "MR_small_jp2klossless.dcm"]
     plain = list(ct_series(tmp_path / "ct", 5, rows=64, columns=64))
     with (
         StoreScp(tmp_path / "archive", None, accept="+x=") as archive,

@@ -13,7 +13,7 @@ from ledger import data_set_of
 from peers import Daemon, Orthanc, free_port, run_dcmtk, wait_until
 from pydicom import dcmread
 
-from router.cli.samples import ct_series, wheel_files
+from router.cli.samples import ct_series, wheel_instances
 
 pytestmark = pytest.mark.interop
 
@@ -40,7 +40,7 @@ def rule_to(name: str) -> str:
 
 @pytest.mark.parametrize("kind", ["dimse", "stow-rs"])
 def test_orthanc_receives_every_family_of_files(tmp_path: Path, kind: str) -> None:
-    files = by_uid(wheel_files())
+    files = by_uid(wheel_instances(tmp_path / "wheel"))
     with Orthanc(tmp_path / "orthanc") as orthanc:
         target = (
             f'ae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = {orthanc.dicom_port}\n'

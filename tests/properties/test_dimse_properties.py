@@ -334,7 +334,7 @@ HAPPENINGS: list[Callable[[UpperLayer], object]] = [
 @settings(max_examples=400, deadline=None)
 @given(situations, st.lists(st.one_of(st.sampled_from(PRIMITIVES), st.sampled_from(HAPPENINGS)), max_size=8))
 def test_no_order_of_calls_leaves_the_table(situation, calls):
-    """What the peer or the network does is in the table; what we do out of order is a RuntimeError and changes nothing."""
+    """What the peer or the network does is in the table; we, out of order, get a RuntimeError and nothing changes."""
     layer = in_state(situation[0], requestor=situation[1])
     for call in calls:
         before = layer.state

@@ -238,6 +238,12 @@ def test_any_split_of_a_stream_gives_the_same_file_meta_and_data_set(name: str, 
     assert read(cut(stream, cuts)) == read([stream])
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_byte_by_byte_gives_the_same_file_meta_and_data_set(name: str) -> None:
+    stream = stream_of(name)[:2_000]
+    assert read([stream[place : place + 1] for place in range(len(stream))]) == read([stream])
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     changes=st.lists(st.tuples(st.integers(100, 500), st.binary(min_size=1, max_size=6)), max_size=5),

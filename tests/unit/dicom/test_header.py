@@ -14,6 +14,7 @@ from pydicom.data import get_testdata_file
 from router.dicom.attributes import INDEX_PATHS, AttributePath, attribute_path
 from router.dicom.file_meta import PrefaceReader
 from router.dicom.header import Flaw, Header, HeaderScanner, ScanLimits
+from router.dicom.inflate import BoundedInflater
 from router.dicom.uids import Uid
 
 IMPLICIT = Uid("1.2.840.10008.1.2")
@@ -323,6 +324,20 @@ def test_b31_length_past_the_end_of_its_item_stops_the_scan() -> None:
     assert header.first(STUDY_UID) == "1.2.3"
 
 
+def test_b31_item_longer_than_its_sequence_does_not_swallow_what_follows() -> None:
+    claimed = implicit(0xFFFEE000, element(0x00081155, "UI", b"1.2\0"), 100)
+    data = element(0x00081140, "SQ", claimed) + element(0x00081150, "UI", b"9.9\0") + STUDY + bytes(100)
+    header = scan(data, wanted=paths("ReferencedImageSequence.00081155", "ReferencedImageSequence.00081150"))
+    assert header.flaw is Flaw.PAST_END
+    assert header.texts((0x00081140, 0x00081150)) == ()
+
+
+def test_zeros_that_pad_a_data_set_are_no_flaw() -> None:
+    assert scan(STUDY + b"\0").problem is None
+    assert scan(STUDY + b"\0" * 7).complete
+    assert scan(STUDY + b"\x20").flaw is Flaw.PAST_END
+
+
 def test_b31_odd_length_is_told_and_read_on() -> None:
     header = scan(element(0x00100020, "LO", b"odd") + STUDY)
     assert header.first(attribute_path("PatientID")) == "odd"
@@ -380,6 +395,16 @@ def test_b33_exactly_as_many_elements_as_allowed_are_read() -> None:
     assert scan(data, limits=ScanLimits(elements=10)).first(STUDY_UID) == "1.2.3"
     assert scan(data, limits=ScanLimits(elements=10)).problem is None
     assert scan(data, limits=ScanLimits(elements=9)).flaw is Flaw.ELEMENTS
+
+
+@pytest.mark.parametrize("wanted", [INDEX_PATHS, INDEX_PATHS | {(0x00081140, 0x00081155)}])
+def test_b33_elements_and_items_within_sequences_count_too(wanted: frozenset[AttributePath]) -> None:
+    elements = item(element(0x00081150, "UI", b"1.2\0") * 70_000, undefined=True) + SEQUENCE_END
+    items = item(b"", undefined=True) * 40_000 + SEQUENCE_END
+    for content in (elements, items):
+        header = scan(element(0x00081140, "SQ", content, UNDEFINED) + STUDY, wanted=wanted)
+        assert header.flaw in (Flaw.ELEMENTS, Flaw.KEPT)
+        assert header.first(STUDY_UID) == ""
 
 
 def test_b33_wanted_items_without_end_do_not_fill_the_memory() -> None:
@@ -453,6 +478,8 @@ def test_b34_inflated_bytes_are_bounded_whatever_the_ratio() -> None:
     header = scan(deflate(data), DEFLATED, limits=limits)
     assert header.flaw is Flaw.INFLATION
     assert "2000000 bytes" in str(header.problem)
+    inflater = BoundedInflater(2_000_000, 10_000)
+    assert sum(map(len, inflater.feed(deflate(data)))) + sum(map(len, inflater.finish())) == 2_000_000
     assert scan(deflate(data), DEFLATED, limits=ScanLimits(inflate_ratio=10_000)).first(STUDY_UID) == "1.2.3"
 
 
@@ -500,8 +527,8 @@ def test_b38_value_of_a_megabyte_is_cut_and_told() -> None:
 @pytest.mark.parametrize("preamble", [bytes(128), b"II*\0" * 32, b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" * 7 + b"xx"])
 def test_b40_ps310_file_sent_as_data_set_is_fatal(syntax: Uid, preamble: bytes) -> None:
     meta = element(0x00020000, "UL", struct.pack("<I", 12)) + element(0x00020010, "UI", b"1.2.840.10008.1.2.1\0")
-    for data in (preamble + b"DICM" + meta + STUDY, meta + STUDY):
-        header = scan(data, syntax)
+    for data, chunk in ((preamble + b"DICM" + meta + STUDY, None), (preamble + b"DICM" + meta, 50), (meta + STUDY, 1)):
+        header = scan(data, syntax, chunk=chunk)
         assert header.flaw is Flaw.PART10
         assert header.fatal
         assert header.problem == "PS3.10 header in the data set"

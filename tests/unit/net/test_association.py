@@ -57,6 +57,38 @@ async def test_both_ends_have_nagle_switched_off() -> None:
         assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+class CountingSocket:
+    """Counts how often the acknowledgement is asked for at once."""
+
+    def __init__(self) -> None:
+        self.quick = 0
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        if (level, option, value) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1):
+            self.quick += 1
+
+
+class CountingTransport(asyncio.Transport):
+    def __init__(self, connection: CountingSocket) -> None:
+        super().__init__({"socket": connection, "peername": ("10.0.0.1", 104)})
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux has TCP_QUICKACK")
+async def test_every_read_is_acknowledged_at_once() -> None:
+    """The kernel forgets the option; a peer with Nagle's algorithm on would wait 40 ms for each of its writes."""
+    connection = CountingSocket()
+    stream = AssociationStream(UpperLayer(requestor=False, max_pdu_bytes=16384))
+    stream.connection_made(CountingTransport(connection))
+    assert connection.quick == 1
+    for reads in range(1, 4):
+        stream.get_buffer(-1)[:1] = b"\x01"
+        stream.buffer_updated(1)
+        assert connection.quick == 1 + reads
+
+
 async def test_reading_stops_when_nobody_takes_the_events_and_goes_on_when_somebody_does() -> None:
     async with established() as (stream, other):
         other.setblocking(False)

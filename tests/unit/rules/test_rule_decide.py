@@ -188,13 +188,15 @@ def test_b38_a_value_that_was_cut_is_not_compared(book: Book, header: MakeHeader
 
 
 def test_b38_hostile_text_of_a_megabyte_is_only_text_and_is_never_repeated(book: Book) -> None:
-    rules = book("""
+    rules = book(
+        """
 [[rule]]
 name = "a"
 match = { PatientName = "*${jndi:*", StudyDescription = { regex = "evil" } }
 unless = { PatientName = "doe^*", StudyDescription = { not = "*" , present = false } }
 send = ["archive"]
-""".replace('{ not = "*" , present = false }', '{ not = "evil" }'))
+""".replace('{ not = "*" , present = false }', '{ not = "evil" }')
+    )
     evil = ("\x1b]0;evil\x07${jndi:ldap://x}\r\n\u202e%s{0}" * 30_000).encode()[: 1024 * 1024]
     data = b"".join(
         tag + vr + b"\0\0" + len(value).to_bytes(4, "little") + value
@@ -298,8 +300,15 @@ def test_explain_names_what_could_not_be_read(book: Book, header: MakeHeader) ->
     assert said.reasons == ('match StudyDescription = "X" is unsure: StudyDescription could not be read',)
 
 
+def test_explain_shows_no_control_character_of_a_rule_file(book: Book, header: MakeHeader) -> None:
+    rules = book('[[rule]]\nname = "r"\nmatch = { StudyDescription = "\\u001b]0;x" }\nsend = ["ai"]')
+    (said,) = explain(rules, CT1, header())
+    assert str(said).isprintable()
+
+
 def test_a_real_file_is_decided_by_its_header(book: Book, scan_file: Callable[[str, Any], Header]) -> None:
-    rules = book("""
+    rules = book(
+        """
 [[rule]]
 name = "ct"
 match = { Modality = "CT", Manufacturer = "GE *", KVP = { min = 100 }, StudyDate = "2004", Rows = 128 }
@@ -312,7 +321,8 @@ send = ["archive"]
 name = "has ids"
 match = { OtherPatientIDsSequence = { present = true }, PixelData = { present = true } }
 send = ["cloud"]
-""".replace('"2004"', '"20040101-20041231"'))
+""".replace('"2004"', '"20040101-20041231"')
+    )
     for name, expected in (("CT_small.dcm", {"ai", "archive", "cloud"}), ("MR_small_bigendian.dcm", set())):
         decision = rules.decide(CT1, scan_file(name, rules.wanted))
         assert {route.destination for route in decision.routes} == expected

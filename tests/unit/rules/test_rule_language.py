@@ -58,6 +58,8 @@ def fires(book: Book, asked: str, header: Header, source: Source = CT1, key: str
         ("PixelSpacing = { min = 2, max = 3 }", {"PixelSpacing": "1\\2.5"}, True),
         ('PatientAge = { max = "018Y" }', {"PatientAge": "011M"}, True),
         ('PatientAge = { max = "018Y" }', {"PatientAge": "019Y"}, False),
+        ('PatientAge = { max = "017Y" }', {"PatientAge": "215M"}, True),
+        ('PatientAge = { max = "017Y" }', {"PatientAge": "216M"}, False),
         ('PatientAge = { min = "002W" }', {"PatientAge": "013D"}, False),
         ("StudyTime = { min = 08:00:00, max = 16:59:59 }", {"StudyTime": "165959.5"}, True),
         ('StudyTime = { min = "08", max = "16" }', {"StudyTime": "165959.5"}, True),
@@ -87,9 +89,7 @@ def fires(book: Book, asked: str, header: Header, source: Source = CT1, key: str
         ('Modality = "CT", SliceThickness = { max = 2 }', {"Modality": "CT", "SliceThickness": "3"}, False),
     ],
 )
-def test_what_match_can_ask(
-    book: Book, header: MakeHeader, asked: str, values: dict[str, Any], expected: bool
-) -> None:
+def test_what_match_can_ask(book: Book, header: MakeHeader, asked: str, values: dict[str, Any], expected: bool) -> None:
     assert fires(book, asked, header(**values)) is expected
 
 

@@ -1,0 +1,14 @@
+"""`sendrs version`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version as version_of
+
+from router.cli.exits import ExitCode
+
+
+def version() -> int:
+    """Print the version."""
+    print(f"sendrs {version_of('sendrs')} (Python {platform.python_version()})")
+    return ExitCode.OK
