@@ -40,6 +40,8 @@ log = structlog.get_logger()
 
 DRAIN_S = 20.0
 """How long a stop waits for the instances in hand, coming in and going out; the rest is sent after the next start."""
+HTTP_GRACE_S = 10.0
+"""How long HTTP requests may go on after that; a connection without a request ends at once."""
 BACKLOG = 128
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers of one HTTP request."""
@@ -62,7 +64,7 @@ async def run(config: Config, *, reload: Callable[[], Config]) -> int:
 async def serve_http(
     app: ASGIApp, listen: Listen, stop: anyio.Event, *, task_status: TaskStatus[Listen] = anyio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve `app` over HTTP until `stop`, then let requests finish for DRAIN_S. Raises OSError: it cannot listen."""
+    """Serve `app` over HTTP until `stop`, then let requests finish for HTTP_GRACE_S. Raises OSError: cannot listen."""
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     server = socket.create_server((listen.host, listen.port), family=family, backlog=BACKLOG)
     server.setblocking(False)
@@ -71,11 +73,22 @@ async def serve_http(
     settings.bind = [f"fd://{server.detach()}"]  # hypercorn closes it
     settings.accesslog = None
     settings.errorlog = None
-    settings.graceful_timeout = DRAIN_S
+    settings.graceful_timeout = HTTP_GRACE_S
     settings.keep_alive_timeout = KEEP_ALIVE_S
     settings.h11_max_incomplete_size = MAX_HEAD_BYTES
     settings.include_server_header = False
-    await hypercorn.asyncio.serve(app, settings, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_set_when_cancelled, stop)
+        with anyio.CancelScope(shield=True):  # hypercorn must not be cancelled while it lets requests finish
+            await hypercorn.asyncio.serve(app, settings, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        tasks.cancel_scope.cancel()
+
+
+async def _set_when_cancelled(event: anyio.Event) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        event.set()
 
 
 class _Daemon:

@@ -28,8 +28,9 @@ from rich.table import Table
 
 from router.app import serve_http
 from router.cli.demo_files import Likeness, Sample, compare, make_samples, send_by_c_store, send_by_stow
+from router.cli.logs import set_up_logging
 from router.cli.receivers import FolderDoor
-from router.config.model import DicomConfig, HttpConfig, Listen
+from router.config.model import DicomConfig, HttpConfig, Listen, LogConfig
 from router.errors import RouterError
 from router.journal.overview import DestinationOverview, Totals, destinations, totals
 from router.journal.readers import open_readonly
@@ -98,15 +99,17 @@ def demo(
     stay: Annotated[bool, typer.Option("--stay", help="Keep everything running afterwards, until Ctrl-C.")] = False,
 ) -> int:
     """Send sample studies through a router of their own, and prove that they arrive unchanged."""
-    return anyio.run(_play, Path(tempfile.mkdtemp(prefix="sendrs-demo-")), stay, backend="asyncio")
+    folder = Path(tempfile.mkdtemp(prefix="sendrs-demo-"))
+    with (folder / "receivers.log").open("w") as log:
+        set_up_logging(LogConfig(), log)
+        return anyio.run(_play, folder, stay, backend="asyncio")
 
 
 async def _play(folder: Path, stay: bool) -> int:
     console = Console(highlight=False)
-    files = make_samples(folder / "samples")
-    stop = anyio.Event()
+    files = await anyio.to_thread.run_sync(make_samples, folder / "samples")
     async with anyio.create_task_group() as tasks:
-        stage = await _set_stage(folder, tasks, stop)
+        stage = await _set_stage(folder, tasks)
         with _daemon(stage) as process:
             await _until_ready(stage, process)
             finished = await _watch(console, stage, files, tasks)
@@ -116,18 +119,19 @@ async def _play(folder: Path, stay: bool) -> int:
             _tell(console, stage, files, proof)
             if stay and not proof.problems:
                 await _stay(console, stage)
-        stop.set()
         tasks.cancel_scope.cancel()
     return 1 if proof.problems else 0
 
 
-async def _set_stage(folder: Path, tasks: TaskGroup, stop: anyio.Event) -> Stage:
+async def _set_stage(folder: Path, tasks: TaskGroup) -> Stage:
     """Start the two receivers, then write the configuration that sends to them."""
     receivers = {name: FolderDoor(folder / name) for name in ("archive", "cloud")}
     anywhere = Listen(LOOPBACK, 0)
     scp = StorageScp(DicomConfig(ae_title="ARCHIVE", listen=anywhere, connections_burst=1000), {}, receivers["archive"])
     archive = await tasks.start(scp.run)
-    cloud = await tasks.start(serve_http, make_app(HttpConfig(listen=anywhere), receivers["cloud"]), anywhere, stop)
+    cloud = await tasks.start(
+        serve_http, make_app(HttpConfig(listen=anywhere), receivers["cloud"]), anywhere, anyio.Event()
+    )
     dicom_port, http_port = _free_ports(2)
     config_file = folder / "router.toml"
     config_file.write_text(CONFIG.format(dicom=dicom_port, http=http_port, archive=archive.port, cloud=cloud.port))

@@ -94,7 +94,7 @@ class AssociationStream(asyncio.BufferedProtocol):
                 await self._readable.wait_until(deadline)
             except TimeoutError:
                 moved, mark = self.bytes_read - mark, self.bytes_read
-                if self.layer.state is not State.ESTABLISHED or moved < MIN_BYTES_PER_S * timeout_s:
+                if self.layer.state is not State.ESTABLISHED or moved <= MIN_BYTES_PER_S * timeout_s:
                     raise
                 deadline = self._loop.time() + timeout_s
 
