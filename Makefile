@@ -64,12 +64,12 @@ $(VENV)/bin/python:
 
 $(RUN): $(VENV)/bin/python pyproject.toml
 	@echo "Installing sendrs into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(DEV): $(VENV)/bin/python pyproject.toml
 	@echo "Installing sendrs and its development tools into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(RUN)
 
 clean: ## remove the environment and everything that was generated

@@ -59,7 +59,7 @@ def dcmsend(port: int, samples: Samples | Iterable[Path], *, nodelay: bool, time
     environment = {**os.environ, **({"TCP_NODELAY": "1"} if nodelay else {})}
     start = time.perf_counter()
     subprocess.run(
-        ["dcmsend", "127.0.0.1", str(port), *what],
+        ["dcmsend", "-aec", "SENDRS", "127.0.0.1", str(port), *what],
         check=True,
         env=environment,
         timeout=timeout_s,

@@ -1,6 +1,6 @@
 """The command `sendrs`. Commands give their exit code; `main` turns whatever goes wrong into one helpful line.
 
-A command's module is imported when that command is asked for, so that `sendrs status` does not wait for what `serve` needs.
+A command's module is imported when that command is asked for: `sendrs status` does not wait for what `serve` needs.
 """
 
 from __future__ import annotations

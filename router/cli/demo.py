@@ -225,6 +225,7 @@ def _prove(stage: Stage, files: Sequence[Sample]) -> Proof:
 
 
 def _tell(console: Console, stage: Stage, files: Sequence[Sample], proof: Proof) -> None:
+    console.print()
     for problem in proof.problems:
         console.print(f"[red]NOT AS SENT[/red] {problem}", soft_wrap=True)
     if not proof.problems:

@@ -26,7 +26,7 @@ from router.journal.records import Delivery
 from router.sending.courier import Courier, Outcome, Verdict
 from router.store.files import Store
 
-SLICES = 40
+SLICES = 150
 """Generated CT slices of each of two series."""
 
 

@@ -13,6 +13,7 @@ from router.cli.options import ConfigOption
 from router.config.load import load_config
 from router.config.state_folder import check_state_folder
 from router.errors import ConfigErrors
+from router.journal.lock import StateInUse, holder_of
 
 
 def serve(config: ConfigOption) -> int:
@@ -22,6 +23,9 @@ def serve(config: ConfigOption) -> int:
     """
     loaded = load_config(config)
     set_up_logging(loaded.log)
+    holder = holder_of(loaded.state.path)
+    if holder is not None:
+        raise StateInUse(loaded.state.path, holder or None)
     problems = check_state_folder(loaded) + check_addresses(loaded)
     if problems:
         raise ConfigErrors(problems)

@@ -56,7 +56,7 @@ def _print(report: VerifyReport, *, quick: bool) -> None:
     rows, files = count_of(report.rows, "journal row", "journal rows"), count_of(report.files, "file", "files")
     looked = f"{rows} and {files} compared" + ("" if quick else f", {show_bytes(report.bytes)} read and hashed")
     if report.in_hand:
-        looked += f", {report.in_hand:,} being received"
+        looked += f", {report.in_hand:,} being received or made ahead"
     if report.foreign:
         looked += f", {report.foreign:,} foreign left alone"
     print_lines(looked)

@@ -17,16 +17,15 @@ Admit = Callable[[int, int, bytearray | memoryview], bool]
 class Framer:
     """Cuts one stream."""
 
-    def __init__(self, admit: Admit):
-        self._admit = admit
+    def __init__(self) -> None:
         self._tail = bytearray()  # the beginning of a PDU that has not come whole
         self._skip = 0  # bytes still to come of a PDU that is skipped
 
-    def pdus(self, view: memoryview) -> Iterator[tuple[int, memoryview, int, int]]:
+    def pdus(self, view: memoryview, admit: Admit) -> Iterator[tuple[int, memoryview, int, int]]:
         """Yield type, buffer, start and end of each body that `view` completes; stopping early drops the rest."""
         position, size = 0, len(view)
         if self._tail:
-            position, whole = self._complete(view)
+            position, whole = self._complete(view, admit)
             if whole is not None:
                 yield whole[0], whole, HEADER_BYTES, len(whole)
         while position < size:
@@ -39,7 +38,7 @@ class Framer:
             if start > size:
                 break
             kind, length = HEADER.unpack_from(view, position)
-            if not self._admit(kind, length, view[position:start]):
+            if not admit(kind, length, view[position:start]):
                 self._skip = HEADER_BYTES + length
                 continue
             if start + length > size:
@@ -49,7 +48,7 @@ class Framer:
         if position < size:
             self._tail += view[position:]
 
-    def _complete(self, view: memoryview) -> tuple[int, memoryview | None]:
+    def _complete(self, view: memoryview, admit: Admit) -> tuple[int, memoryview | None]:
         """Read on at the tail; return how much of `view` that took, and the PDU when it is whole."""
         tail = self._tail
         taken = max(0, min(HEADER_BYTES - len(tail), len(view)))
@@ -57,7 +56,7 @@ class Framer:
         if len(tail) < HEADER_BYTES:
             return taken, None
         kind, length = HEADER.unpack_from(tail)
-        if not self._admit(kind, length, tail[:HEADER_BYTES]):
+        if not admit(kind, length, tail[:HEADER_BYTES]):
             self._skip = HEADER_BYTES + length - len(tail)
             self._tail = bytearray()
             return taken, None

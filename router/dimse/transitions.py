@@ -98,7 +98,15 @@ _PDUS = (
     Input.RELEASED_PDU,
     Input.INVALID_PDU,
 )
-_USER = (Input.ACCEPT, Input.REJECT, Input.SEND, Input.RELEASE, Input.CONFIRM_RELEASE, Input.ABORT)
+_USER = (
+    Input.REQUEST,
+    Input.ACCEPT,
+    Input.REJECT,
+    Input.SEND,
+    Input.RELEASE,
+    Input.CONFIRM_RELEASE,
+    Input.ABORT,
+)
 _UNDER_WAY = (
     State.AWAIT_LOCAL_ANSWER,
     State.AWAIT_ANSWER,

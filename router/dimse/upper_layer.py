@@ -85,7 +85,7 @@ class UpperLayer:
         self._table = AS_REQUESTOR if requestor else AS_ACCEPTOR
         self._max_pdu_bytes = max_pdu_bytes
         self._output: list[bytes | memoryview] = []
-        self._framer = Framer(self._admit)
+        self._framer = Framer()
         self._deaf = False  # after a violation nothing more is read
         self._reader = MessageReader(())
         self._proposed: Sequence[ProposedContext] = ()
@@ -106,7 +106,7 @@ class UpperLayer:
         if self._is_over():
             return events
         try:
-            for kind, buffer, start, end in self._framer.pdus(memoryview(data)):
+            for kind, buffer, start, end in self._framer.pdus(memoryview(data), self._admit):
                 if kind == P_DATA_TF:
                     self._reader.read(buffer, start, end, events)
                 else:
@@ -142,9 +142,9 @@ class UpperLayer:
     def request(self, *, called_aet: AETitle, calling_aet: AETitle, contexts: Sequence[ProposedContext]) -> None:
         """Ask for an association (A-ASSOCIATE request); ValueError when it cannot be encoded."""
         pdu = encode_request(called_aet, calling_aet, contexts, self._max_pdu_bytes)
-        self._step(Input.REQUEST)
-        self._proposed = tuple(contexts)
-        self._output.append(pdu)
+        if self._step(Input.REQUEST) is not Action.LATE:
+            self._proposed = tuple(contexts)
+            self._output.append(pdu)
 
     def accept(self, contexts: Sequence[NegotiatedContext], *, identity_answer: bytes | None = None) -> None:
         """Accept with these contexts (`negotiation.answer_contexts`); `identity_answer` only when one was asked for."""

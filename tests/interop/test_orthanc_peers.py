@@ -49,7 +49,7 @@ def test_orthanc_receives_every_family_of_files(tmp_path: Path, kind: str) -> No
         )
         config = f'[destinations.orthanc]\nkind = "{kind}"\n{target}'
         with Daemon(tmp_path / "sendrs", config, rule_to("orthanc")) as daemon:
-            run_dcmtk(["dcmsend", "127.0.0.1", str(daemon.dicom_port), *files.values()])
+            run_dcmtk(["dcmsend", "-aec", "SENDRS", "127.0.0.1", str(daemon.dicom_port), *files.values()])
             wait_until(lambda: remaining(daemon) == 0, DELIVER_S, "delivery to Orthanc")
             there = orthanc.instances()
             parked = {
@@ -81,7 +81,7 @@ def test_orthanc_sends_by_c_store_and_by_stow_into_the_router(tmp_path: Path) ->
     with Orthanc(tmp_path / "orthanc", settings=settings) as orthanc:
         config = f'[dicom]\nlisten = "127.0.0.1:{dicom_port}"\n[http]\nlisten = "127.0.0.1:{http_port}"\n'
         with Daemon(tmp_path / "sendrs", config) as daemon:
-            run_dcmtk(["dcmsend", "127.0.0.1", str(orthanc.dicom_port), *files])
+            run_dcmtk(["dcmsend", "-aec", "SENDRS", "127.0.0.1", str(orthanc.dicom_port), *files])
             wait_until(lambda: len(orthanc.instances()) == 10, DELIVER_S, "Orthanc to have the series")
             keys = list(orthanc.instances().values())
             post(f"{orthanc.url}/modalities/sendrs/store", keys[:5])

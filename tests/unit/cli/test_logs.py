@@ -5,23 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from router.cli.logs import MAX_VALUE, set_up_logging
 from router.config.model import LogConfig
-
-
-@pytest.fixture(autouse=True)
-def leave_logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
-    root.handlers[:], root.level = handlers, level
 
 
 def logged(config: LogConfig) -> tuple[io.StringIO, structlog.typing.FilteringBoundLogger]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from router.dicom.status import (
     Verdict,
     association_reject,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import weakref
 
 import pytest
 from dimse_wire import (
@@ -346,6 +347,22 @@ def test_connection_lost_ends_the_association(requestor):
     layer.connection_lost()
     assert (layer.state, layer.closed) == (State.CLOSED, True)
     assert layer.receive(pdu(4, command_pdv())) == []
+
+
+def test_connection_lost_before_we_asked_leaves_nothing_to_ask():
+    layer = UpperLayer(requestor=True, max_pdu_bytes=16384)
+    layer.connection_lost()
+    layer.request(called_aet=AETitle("A"), calling_aet=AETitle("B"), contexts=CONTEXTS)
+    assert output(layer) == b""
+
+
+def test_an_association_dropped_is_freed_at_once():
+    """B46: no reference cycle, so no memory waits for the garbage collector."""
+    layer = acceptor()
+    layer.receive(request()[:50])
+    gone = weakref.ref(layer)
+    del layer
+    assert gone() is None
 
 
 def test_primitive_out_of_order_is_our_mistake():

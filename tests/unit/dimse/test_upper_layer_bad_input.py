@@ -118,6 +118,10 @@ def test_b5_http_on_the_dicom_port_is_named_and_closed_without_an_answer(line):
     assert layer.closed
 
 
+def test_b5_http_inside_an_association_is_just_an_unknown_pdu():
+    assert refused(established(), b"GET / HTTP/1.1\r\n")[0] == abort(2, 1)
+
+
 def test_b6_tls_client_hello_on_the_plain_port_is_named_and_closed():
     answer, problem = refused(layer := acceptor(), bytes.fromhex("16030100c8010000c40303"))
     assert "TLS" in problem
@@ -243,7 +247,17 @@ def test_b16_data_before_our_answer_is_aborted():
     ids=["length 0", "length 1", "one more than the PDU", "4 GiB", "rubbish behind", "no PDV"],
 )
 def test_b17_pdv_length_that_does_not_fit_is_aborted(body):
-    assert refused(established(), pdu(0x04, body))[0] == abort(2, 6)
+    answer, problem = refused(established(), pdu(0x04, body))
+    assert answer == abort(2, 6)
+    assert "PDV" in problem
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_b17_short_pdv_where_data_is_due_is_aborted_for_its_length(length):
+    body = command_pdv() + struct.pack(">IBB", length, 1, 2)
+    answer, problem = refused(established(), pdu(0x04, body))
+    assert answer == abort(2, 6)
+    assert f"PDV length {length} " in problem
 
 
 def test_b17_pdu_longer_than_negotiated_is_aborted_from_its_header():
@@ -352,7 +366,7 @@ def test_b22_command_without_sop_class_or_instance_is_left_to_the_scp():
         element(0, struct.pack("<I", 999)) + FIELD,
         command_set(MESSAGE_ID, FIELD, DATA_TYPE),
         command_set(FIELD, FIELD, MESSAGE_ID, DATA_TYPE),
-        command_set(FIELD, MESSAGE_ID, DATA_TYPE, element(0x0010, b"PATIENT", 0x0010)),
+        command_set(FIELD, MESSAGE_ID, DATA_TYPE, element(0x1010, b"045Y", 0x0010)),
         command_set(element(0x0100, b"\x01"), MESSAGE_ID, DATA_TYPE),
         command_set(FIELD, MESSAGE_ID, struct.pack("<HHI", 0, 0x0800, 200) + b"\x02\x01"),
         FIELD + MESSAGE_ID + DATA_TYPE,
@@ -456,6 +470,13 @@ def test_request_whose_items_do_not_fit_is_aborted(broken):
 def test_items_nobody_knows_are_skipped():
     user = user_information(more=item(0x5A, b"x") + item(0x54, b"y") + item(0x57, b""))
     [event] = acceptor().receive(request(item(0x77, b"?") + context(1), user))
+    assert isinstance(event, AssociateRequested)
+    assert event.request.contexts == (ProposedContext(1, CT, (IMPLICIT,)),)
+
+
+def test_second_abstract_syntax_of_a_context_is_ignored():
+    doubled = item(0x20, b"\x01\0\0\0" + item(0x30, CT.encode()) + item(0x30, b"1.2.3") + item(0x40, IMPLICIT.encode()))
+    [event] = acceptor().receive(request(doubled))
     assert isinstance(event, AssociateRequested)
     assert event.request.contexts == (ProposedContext(1, CT, (IMPLICIT,)),)
 

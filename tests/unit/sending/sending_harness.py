@@ -1,4 +1,4 @@
-"""A clock that stands still until told, a journal without threads, a courier that does as it is told, and instances to send."""
+"""A clock that stands still until told, a journal without threads, a courier that obeys, and instances to send."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 import anyio
+
 from router.config.model import SendingConfig
 from router.dicom.envelope import Declared, Source
 from router.dicom.uids import Uid
@@ -27,10 +28,10 @@ NOON = 1_700_000_000.0
 
 
 async def settle() -> None:
-    """Let all tasks run until each waits for something that only the test can give. Nothing here uses threads or sockets."""
+    """Let all tasks run until each waits for what only the test can give. Nothing here uses threads or sockets."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(0)
-    while loop._ready:  # type: ignore[attr-defined]
+    while loop._ready:  # type: ignore[attr-defined]  # noqa: ASYNC110 - not an event: the loop itself is watched
         await asyncio.sleep(0)
 
 
@@ -143,7 +144,7 @@ def stored(delivery: Delivery) -> Outcome:
 
 @dataclass
 class FakeCourier:
-    """Answers each delivery with what `behave` gives; an exception is raised from `deliver`. `hold` makes sessions wait."""
+    """Answers each delivery with what `behave` gives; an exception is raised. `hold` makes sessions wait."""
 
     behave: Behaviour = stored
     batch_instances: int = 64

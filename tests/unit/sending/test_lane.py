@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import anyio
 import pytest
+from sending_harness import Bench, FakeCourier, settle, stored
+
 from router.config.model import SendingConfig
 from router.errors import Misconfigured, StorageError, Transient
 from router.journal.overview import retry_parked
 from router.journal.records import Delivery
 from router.sending.courier import BrokenOff, Outcome, Verdict
-from sending_harness import Bench, FakeCourier, settle, stored
 
 
 def uid(n: int) -> str:
@@ -180,7 +183,7 @@ async def test_an_instance_that_is_refused_is_tried_five_times_within_an_hour_th
     async with bench.running():
         await bench.clock.advance(3600.0)
         assert bench.journal.states() == {"completed": 2, "failed": 1}
-        waits = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        waits = [later - earlier for earlier, later in pairwise(times)]
         assert waits == [pytest.approx(wait, abs=0.1) for wait in (10, 60, 300, 1800)]
         assert bench.journal.rows("SELECT status, reason FROM sub_operation WHERE state = 'failed'") == [
             (0xC001, "C001H cannot understand")
@@ -353,13 +356,18 @@ async def test_after_its_lifetime_an_instance_is_parked_also_when_the_destinatio
 async def test_a_journal_that_fails_ends_the_lane_and_never_delivers_unrecorded() -> None:
     bench = Bench(FakeCourier())
     bench.add(3)
-    with pytest.raises(ExceptionGroup) as caught:
+    bench.courier.hold = anyio.Event()
+
+    async def fail_while_sending() -> None:
         async with bench.running():
-            bench.add(1, first=9)
             bench.journal.fail = StorageError("disk I/O error")
-            bench.lane.wake()
+            bench.courier.hold.set()
             await bench.clock.advance(1.0)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await fail_while_sending()
     assert caught.group_contains(StorageError)
+    assert bench.journal.states() == {"remaining": 3}
 
 
 async def test_a_courier_that_says_nothing_is_not_asked_in_a_tight_loop() -> None:

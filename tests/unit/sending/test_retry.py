@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from router.config.model import SendingConfig
 from router.dicom.envelope import Declared
 from router.dicom.uids import Uid
