@@ -13,7 +13,9 @@ from enum import Enum, auto
 
 from router.errors import PeerError
 
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]", re.ASCII)
+MAX_BOUNDARY = 200
+"""RFC 2046 §5.1.1 allows 70 characters, but Orthanc's DICOMweb client sends 73."""
+_BOUNDARY = re.compile(rf"[0-9A-Za-z'()+_,\-./:=? ]{{0,{MAX_BOUNDARY - 1}}}[0-9A-Za-z'()+_,\-./:=?]", re.ASCII)
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 
@@ -78,11 +80,11 @@ class _Line(Enum):
 
 
 class PartReader:
-    """Take a body apart. `boundary` is the parameter's value, unquoted; PeerError when RFC 2046 does not allow it."""
+    """Take a body apart. `boundary` is the parameter's value, unquoted; PeerError when it cannot be one."""
 
     def __init__(self, boundary: str, limits: PartLimits = PartLimits()):
         if not _BOUNDARY.fullmatch(boundary):
-            raise PeerError("the boundary is not 1 to 70 characters that RFC 2046 allows")
+            raise PeerError(f"the boundary is not 1 to {MAX_BOUNDARY} characters that RFC 2046 allows")
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         self._limits = limits
         self._place = _Place.PREAMBLE

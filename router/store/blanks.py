@@ -153,7 +153,7 @@ class Blanks:
 
 
 def new_name() -> str:
-    """Make a file name of 32 hexadecimal digits, 48 bits of time (so that the journal's index grows at its end) and
-    80 random bits.
+    """Make a file name of 32 hexadecimal digits: 64 bits of time, so that names sort as they were made (the journal's
+    index grows at its end, a rebuild goes in order of arrival), and 64 random bits.
     """
-    return f"{time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF:012x}{os.urandom(10).hex()}.dcm"
+    return f"{time.time_ns() & 0xFFFF_FFFF_FFFF_FFFF:016x}{os.urandom(8).hex()}.dcm"

@@ -1,4 +1,6 @@
-"""A whole core on a temporary folder: store, journal, ingest; with rules that a test decides and a disk that it can break."""
+"""A whole core on a temporary folder: store, journal, ingest; with rules that a test decides and a disk that it can
+break.
+"""
 
 from __future__ import annotations
 

@@ -125,7 +125,9 @@ async def test_f16_a_file_whose_flush_failed_is_set_aside_and_never_flushed_agai
 
 
 async def test_a_repeat_beside_a_failing_flush_is_acknowledged_only_with_a_file_of_its_own(tmp_path: Path) -> None:
-    """The second sender's instance is the same row; when the first one's file does not reach the disk, it must not count."""
+    """The second sender's instance is the same row; when the first one's file does not reach the disk, it must not
+    count.
+    """
     disk = FaultyDisk(only=("fdatasync",))
     outcomes: list[str] = []
 

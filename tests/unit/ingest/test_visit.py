@@ -1,4 +1,6 @@
-"""What becomes of instances that come in: durable, journalled, routed; repeats and conflicts (D1, D4, D13, F31 to F33)."""
+"""What becomes of instances that come in: durable, journalled, routed; repeats and conflicts (D1, D4, D13, F31 to
+F33).
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from sending_harness import DirectJournal, FakeCourier, StillClock, add_instance
 from router.config.model import Config, Destination, DimseDestination, SendingConfig
 from router.errors import StorageError
 from router.journal.records import Delivery
-from router.sending.courier import Outcome
+from router.sending.courier import Outcome, Verdict
 from router.sending.lanes import Lanes
 
 
@@ -115,7 +115,7 @@ async def test_reload_adds_changes_and_removes_lanes_and_leaves_the_others_alone
         hall.add(4, "old")
         await settle()
         hall.couriers["old"].hold.set()
-        hall.couriers["old"].behave = lambda delivery: Outcome(delivery, "destination")  # type: ignore[arg-type]
+        hall.couriers["old"].behave = lambda delivery: Outcome(delivery, Verdict.DESTINATION)
         after = config("archive", "ai", "new")
         after.destinations["ai"] = DimseDestination(name="ai", ae_title="AI", host="127.0.0.1", port=105)
         reloaded = await hall.lanes.reload(after)

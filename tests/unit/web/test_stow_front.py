@@ -326,7 +326,7 @@ async def test_b57_too_many_parts() -> None:
         ('multipart/related; type="application/dicom+xml"; boundary=xyz', 415),
         ("application/zip", 415),
         ('multipart/related; type="application/dicom"', 400),
-        ('multipart/related; type="application/dicom"; boundary=' + "x" * 71, 400),
+        ('multipart/related; type="application/dicom"; boundary=' + "x" * 201, 400),
         ('multipart/related; type="application/dicom"; boundary="a b "', 400),
         ('multipart/related; type="application/dicom"; boundary=a; boundary=b', 400),
         ("nonsense", 400),
