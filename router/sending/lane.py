@@ -99,6 +99,7 @@ class Lane:
                 continue
             claimed = await self._claim(1 if trial else self._courier.batch_instances)
             if not claimed:
+                self._standing.nothing_to_try()
                 await self._wait_for_work()
                 continue
             full = len(claimed) == self._courier.batch_instances
@@ -219,9 +220,11 @@ class Lane:
                 if not bearable:
                     break
         finally:
-            self._carriers -= 1
-            self._look()
-            await carrier.aclose()
+            try:
+                await carrier.aclose()
+            finally:
+                self._carriers -= 1
+                self._look()
 
     async def _until_nothing_is_carried(self) -> None:
         while self._busy and not self._stopping:

@@ -103,9 +103,7 @@ class Standing:
                 if self._credit == GROW_AFTER:
                     self._changed()
                 if not self._health.ready:
-                    self._health.success(self._clock.now())
-                    log.info("destination is back", destination=self.name)
-                    self._changed()
+                    self._recover()
             case Verdict.DESTINATION | Verdict.UNCERTAIN:
                 self._blamed_in_a_row += 1
                 if self._blamed_in_a_row >= BLAMED_IN_A_ROW:
@@ -116,6 +114,13 @@ class Standing:
                 pass  # says nothing about how the destination is: it may not even have been asked
             case _:
                 assert_never(outcome.verdict)
+
+    def nothing_to_try(self) -> None:
+        """A misconfigured destination answered its probe, and nothing is queued that could tell more: take it as
+        mended.
+        """
+        if self.is_misconfigured and self.wait_s == 0:
+            self._recover()
 
     def lost(self, error: Transient, *, progressed: bool) -> None:
         """A session could not be opened, or was lost. `progressed`: not before it had got an answer."""
@@ -130,6 +135,11 @@ class Standing:
                 reason=problem,
             )
         self._health.misconfigured(problem, self._clock.now())
+        self._changed()
+
+    def _recover(self) -> None:
+        self._health.success(self._clock.now())
+        log.info("destination is back", destination=self.name)
         self._changed()
 
     def _trouble(self, problem: str, *, progressed: bool, retry_after_s: float | None) -> None:

@@ -50,6 +50,7 @@ def rule_to(name: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["dimse", "stow-rs"])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_orthanc_receives_every_family_of_files(tmp_path: Path, kind: str) -> None:
     files = by_uid(wheel_instances(tmp_path / "wheel"))
     with Orthanc(tmp_path / "orthanc") as orthanc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,9 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 async def _refusal(state: Path, content: bytes, *, uid: str = UID, rules: FixedRules | None = None, **more: str) -> int:
     """Send and give the status heard; assert that nothing was kept."""
     async with open_core(state, rules=rules) as core:
+        reception = core.ingest.open_visit(SOURCE).receive(declared(uid, **more))
+        await reception.write(content)
         with pytest.raises(Refused) as refused:
-            visit = core.ingest.open_visit(SOURCE)
-            reception = visit.receive(declared(uid, **more))
-            await reception.write(content)
             await reception.accept()
         assert core.files() == {}
         assert await core.rows("SELECT count(*) FROM instance") == [(0,)]
@@ -121,8 +121,6 @@ async def test_b33_a_crowd_of_private_elements_is_routed_by_what_was_found(tmp_p
 
 
 async def test_b34_a_deflated_bomb_is_kept_untouched_with_what_its_first_bytes_say(tmp_path: Path) -> None:
-    import zlib
-
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     head = data_set(UID, without=[0x00280010, 0x00280011, 0x7FE00010])
     bomb = deflate.compress(head + element(0x00210010, "LO", "x"))

@@ -105,7 +105,7 @@ async def test_an_unfinished_file_from_before_the_last_run_is_put_aside_not_dele
     async with open_core(tmp_path) as core:
         reception = core.ingest.open_visit(SOURCE).receive(declared("1.2.9.9"))
         await reception.write(bytes(600_000))
-        await reception.write(bytes(1))
+        await reception.write(bytes(600_000))
         [(name, content)] = [(name, content) for name, content in core.files().items() if len(content) > 100_000]
         await reception.discard()
     path = tmp_path / "store" / name

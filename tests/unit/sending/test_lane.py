@@ -156,6 +156,23 @@ async def test_a_misconfigured_destination_stops_the_lane_until_a_probe_succeeds
         assert bench.journal.lane_state() == ("ready", "")
 
 
+async def test_a_mended_destination_is_ready_again_even_when_nothing_is_queued_for_it() -> None:
+    courier = FakeCourier(lambda delivery: Misconfigured("called AE title not recognised"))
+    courier.probe_answer = Misconfigured("called AE title not recognised")
+    bench = Bench(courier, SendingConfig(lifetime_s=100.0))
+    bench.add(1)
+    async with bench.running():
+        await bench.clock.advance(300.0)
+        assert bench.journal.states() == {"failed": 1}
+        assert bench.journal.lane_state() == ("misconfigured", "called AE title not recognised")
+        courier.probe_answer = None
+        await bench.clock.advance(61.0)
+        assert bench.journal.lane_state() == ("ready", "")
+        probes = courier.probes
+        await bench.clock.advance(600.0)
+        assert courier.probes == probes
+
+
 async def test_an_outcome_that_says_misconfigured_blames_no_instance() -> None:
     bench = Bench(FakeCourier(lambda delivery: Outcome(delivery, Verdict.MISCONFIGURED, 0x0124, "not authorised")))
     bench.add(3)
