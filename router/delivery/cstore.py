@@ -26,7 +26,7 @@ from router.store.files import DamagedFile, Store
 
 log = structlog.get_logger()
 
-BATCH_INSTANCES = 64
+BATCH_INSTANCES = 128
 BATCH_BYTES = 64 * 1024**2
 """What a lane hands over at once: enough to keep an association busy while the next claim is made."""
 ASSOCIATION_INSTANCES = 500

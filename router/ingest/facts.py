@@ -5,18 +5,20 @@ Pure: no file, no clock, no rule. Statuses of PS3.4 Table B.2-1; rows B28 to B34
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from router.dicom.attributes import AttributePath, attribute_path
-from router.dicom.elements import Flaw, Header
+from router.dicom.elements import SPECIFIC_CHARACTER_SET, Flaw, Header
 from router.dicom.envelope import Declared, Source
 from router.dicom.sop_classes import NON_PATIENT_STORAGE
 from router.dicom.uids import Uid, is_valid_uid
 from router.errors import Refused
 from router.journal.records import InstanceRow, SeriesRow, StudyRow
 from router.store.stored import StoredFile
+
+Row = TypeVar("Row", StudyRow, SeriesRow)
 
 OUT_OF_RESOURCES: Final = 0xA700
 DOES_NOT_MATCH: Final = 0xA900
@@ -28,6 +30,8 @@ INDEXED_CHARACTERS: Final = 1_024
 MAX_REQUESTS: Final = 16
 """Items of Request Attributes Sequence that are indexed; a series seldom has two."""
 MAX_NOTE: Final = 512
+REMEMBERED: Final = 256
+"""Rows kept by their bytes; a few for each association at work."""
 
 _BROKEN_STRUCTURE: Final = frozenset({Flaw.STRUCTURE, Flaw.UNDEFINED_LENGTH, Flaw.PAST_END})
 
@@ -95,8 +99,21 @@ def check_declared(declared: Declared, *, odd_uids: bool) -> None:
             raise Refused(DOES_NOT_MATCH, f"invalid UID: {name}")
 
 
+class RowMemory:
+    """Rows of lately, by the bytes that they were read from: most instances repeat those of the last."""
+
+    def __init__(self) -> None:
+        self.studies: dict[tuple[object, ...], StudyRow] = {}
+        self.series: dict[tuple[object, ...], SeriesRow] = {}
+
+
 def read_facts(
-    declared: Declared, header: Header, study_instance_uid: Uid | None = None, *, odd_uids: bool = True
+    declared: Declared,
+    header: Header,
+    study_instance_uid: Uid | None = None,
+    *,
+    odd_uids: bool = True,
+    memory: RowMemory | None = None,
 ) -> Facts:
     """Read the rows from a scanned header. `study_instance_uid` is the one that the instance was sent to.
 
@@ -115,13 +132,47 @@ def read_facts(
     if study_uid and series_uid:
         if not (is_valid_uid(study_uid, odd=odd_uids) and is_valid_uid(series_uid, odd=odd_uids)):
             note = joined(note, "Study or Series Instance UID is not a valid UID")
-        study = StudyRow(Uid(study_uid), *_texts(header, _STUDY))
-        series = SeriesRow(Uid(series_uid), *(*_texts(header, _SERIES), _requests(header)))
-        return Facts(study, series, instance, note)
+        memory = memory or RowMemory()
+        study = _study(header, declared, study_uid, memory)
+        return Facts(study, _series(header, declared, series_uid, memory), instance, note)
     if declared.sop_class_uid not in NON_PATIENT_STORAGE:
         missing = "Series" if study_uid else "Study"
         raise Refused(CANNOT_UNDERSTAND, f"{missing} Instance UID is missing or has several values")
     return Facts(None, None, instance, note)
+
+
+def _study(header: Header, declared: Declared, uid: str, memory: RowMemory) -> StudyRow:
+    key = _bytes_of(header, declared, uid, _STUDY)
+    row = memory.studies.get(key)
+    if row is None:
+        row = StudyRow(Uid(uid), *_texts(header, _STUDY))
+        _remember(memory.studies, key, row)
+    return row
+
+
+def _series(header: Header, declared: Declared, uid: str, memory: RowMemory) -> SeriesRow:
+    if header.items(_REQUESTS[0]):
+        return SeriesRow(Uid(uid), *(*_texts(header, _SERIES), _requests(header)))
+    key = _bytes_of(header, declared, uid, _SERIES)
+    row = memory.series.get(key)
+    if row is None:
+        row = SeriesRow(Uid(uid), *_texts(header, _SERIES))
+        _remember(memory.series, key, row)
+    return row
+
+
+def _bytes_of(header: Header, declared: Declared, uid: str, paths: tuple[AttributePath, ...]) -> tuple[object, ...]:
+    """All that the texts depend on: the values as they came, their character set and byte order."""
+    find = header.elements.get
+    values = [None if (found := find(path[0])) is None else (found.vr, found.value) for path in paths]
+    charset = find(SPECIFIC_CHARACTER_SET)
+    return (uid, declared.transfer_syntax_uid, charset and charset.value, *values)
+
+
+def _remember(rows: dict[tuple[object, ...], Row], key: tuple[object, ...], row: Row) -> None:
+    rows[key] = row
+    if len(rows) > REMEMBERED:
+        del rows[next(iter(rows))]
 
 
 def is_broken(header: Header) -> bool:

@@ -26,6 +26,7 @@ from router.ingest.facts import (
     DOES_NOT_MATCH,
     OUT_OF_RESOURCES,
     Facts,
+    RowMemory,
     check_declared,
     is_broken,
     joined,
@@ -80,6 +81,7 @@ class Ingest:
         self.room = room or Room(config.state.path, config.state.min_free_bytes)
         self.unflushed: dict[str, Writer] = {}
         """Files that are journalled, or about to be, and not known to be on the disk."""
+        self.memory = RowMemory()
         self._book: Rules | None = None
         self._wanted = INDEX_PATHS
 
@@ -253,9 +255,9 @@ class Reception:
         if self._bytes == 0:
             raise Refused(DOES_NOT_MATCH, "empty data set")
         header = self._scanner.finish()
-        facts = read_facts(
-            self._declared, header, study_instance_uid, odd_uids=self._visit.ingest.config.dicom.accept_odd_uids
-        )
+        ingest = self._visit.ingest
+        odd_uids = ingest.config.dicom.accept_odd_uids
+        facts = read_facts(self._declared, header, study_instance_uid, odd_uids=odd_uids, memory=ingest.memory)
         decision = self._book.decide(self._visit.source, header)
         if decision.problem and is_broken(header):
             raise Refused(CANNOT_UNDERSTAND, header.problem or "data set cannot be understood")

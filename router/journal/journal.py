@@ -63,6 +63,7 @@ class Journal:
         self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Waiting] = deque()
+        self._notes: list[Waiting] = []
         self._outside: deque[asyncio.Future[None]] = deque()
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
@@ -112,8 +113,8 @@ class Journal:
         """Have `operation` ride with the next transaction. Nobody waits for it; after a failure it may be lost
         (that is logged).
         """
-        self._waiting.append((operation, None))
-        if not self._running and len(self._waiting) == 1:
+        self._notes.append((operation, None))
+        if not self._running and len(self._notes) == 1:
             self._set_timer(LAZY_S, self._start)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -125,12 +126,13 @@ class Journal:
         raise await asyncio.shield(self._failed)
 
     def _start(self) -> None:
-        """Hand the next batch to the writer's thread."""
-        if self._running or not self._waiting:
+        """Hand the next batch to the writer's thread, with all that was posted."""
+        if self._running or not (self._waiting or self._notes):
             return
         self._set_timer(None)
         self._running = True
-        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_OPERATIONS))]
+        batch, self._notes = self._notes, []
+        batch += [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_OPERATIONS))]
         self._writer.hand_over([operation for operation, _ in batch], partial(self._end, batch))
 
     def _end(self, batch: Sequence[Waiting], report: BatchReport) -> None:
@@ -148,23 +150,32 @@ class Journal:
                 done.set_exception(error)
         if report.failure is not None:
             self._count_failure(report.failure)
-        for _ in range(min(len(self._outside), WAITING_OPERATIONS - len(self._waiting))):
-            if not (outside := self._outside.popleft()).done():
-                outside.set_result(None)
-        if self._waiting and not self._failed.done():
+        if self._failed.done():
+            self._give_up(self._failed.result())
+        self._let_in(WAITING_OPERATIONS - len(self._waiting))
+        if self._waiting:
             self._start()
-        else:
-            self._rest()
-
-    def _rest(self) -> None:
-        for _, done in self._waiting:
-            if done is not None and not done.done():
-                done.set_exception(self._failed.result())
-        self._waiting.clear()
+            return
         if self._still is not None and not self._still.done():
             self._still.set_result(None)
-        if not self._failed.done():
+        if self._notes:
+            self._set_timer(LAZY_S, self._start)
+        else:
             self._set_timer(IDLE_S, self._writer.tidy)
+
+    def _give_up(self, failed: JournalFailed) -> None:
+        """Send everybody away; those who are let in afterwards are told by `write`."""
+        for _, done in self._waiting:
+            if done is not None and not done.done():
+                done.set_exception(failed)
+        self._waiting.clear()
+        self._notes.clear()
+        self._let_in(len(self._outside))
+
+    def _let_in(self, room: int) -> None:
+        for _ in range(min(len(self._outside), room)):
+            if not (outside := self._outside.popleft()).done():
+                outside.set_result(None)
 
     def _count_failure(self, failure: CommitUnknown) -> None:
         now = self._monotonic()
@@ -182,9 +193,8 @@ class Journal:
             self._timer = self._loop.call_later(delay_s, callback)
 
     async def _close(self) -> None:
-        self._set_timer(None)
-        self._start()
-        while self._running:
+        while self._running or self._waiting or self._notes:
+            self._start()
             self._still = self._loop.create_future()
             await asyncio.shield(self._still)
         self._set_timer(None)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import aiosqlite
+import anyio
+import anyio.to_thread
 
 from router.errors import StorageError
 from router.journal.connection import FILE_NAME, open_for_reading
@@ -25,6 +27,16 @@ CHUNK_ROWS: Final = 64
 
 class QueryTooLong(StorageError):
     """A query was broken off. Ask for less at once."""
+
+
+async def start(connection: aiosqlite.Connection) -> None:
+    """Open a connection. When that fails, wait for its thread to end, which aiosqlite leaves behind (#259)."""
+    try:
+        await connection
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(connection._thread.join)
+        raise
 
 
 class ReadingConnection(aiosqlite.Connection):
@@ -94,7 +106,7 @@ class Readers:
                 self._unopened -= 1
                 try:
                     conn = ReadingConnection(self._path)
-                    await conn
+                    await start(conn)
                 except BaseException:
                     self._unopened += 1
                     raise

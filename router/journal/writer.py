@@ -27,7 +27,7 @@ from router.journal.connection import (
     set_aside,
     set_aside_stray_log,
 )
-from router.journal.readers import CHUNK_ROWS
+from router.journal.readers import CHUNK_ROWS, start
 from router.journal.reserve import Reserve
 
 log = structlog.get_logger()
@@ -102,7 +102,7 @@ class Writer(aiosqlite.Connection):
 
     async def open(self) -> Opened:
         """Start the thread and open the journal on it. Raises StorageError, JournalTooNew."""
-        await self
+        await start(self)
         return self._opened
 
     def hand_over(self, operations: Sequence[Operation], done: Callable[[BatchReport], None]) -> None:
@@ -301,7 +301,10 @@ def _drop_cached_pages(log_file: str) -> None:
     """What could not be written may still be in the page cache, looking sound. Only the log: closing a descriptor
     of the database file itself would drop SQLite's locks on it.
     """
-    fd = os.open(log_file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open(log_file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # closing the last connection emptied the log into the database
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:

@@ -100,6 +100,7 @@ class Lane:
             claimed = await self._claim(1 if trial else self._courier.batch_instances)
             if not claimed:
                 self._standing.nothing_to_try()
+                await self._save_state()
                 await self._wait_for_work()
                 continue
             full = len(claimed) == self._courier.batch_instances
@@ -216,7 +217,8 @@ class Lane:
                 finally:
                     self._busy -= 1
                     self._look()
-                self._recorder.hurry()
+                if self._handover.empty:
+                    self._recorder.hurry()
                 if not bearable:
                     break
         finally:

@@ -20,11 +20,11 @@ from router.sending.clock import Clock
 from router.sending.courier import MAX_REASON_CHARACTERS, Outcome
 from router.sending.retry import Completed, Park, Retry, decide
 
-WRITE_AT = 32
+WRITE_AT = 128
 """So many outcomes are written at once …"""
 LINGER_S = 0.02
 """… or as many as came in this time. What a crash loses of it is sent once more."""
-MAX_UNWRITTEN = 256
+MAX_UNWRITTEN = 512
 """Beyond so many the courier waits for the journal, so that memory and repeats are bounded."""
 
 

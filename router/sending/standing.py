@@ -116,9 +116,7 @@ class Standing:
                 assert_never(outcome.verdict)
 
     def nothing_to_try(self) -> None:
-        """A misconfigured destination answered its probe, and nothing is queued that could tell more: take it as
-        mended.
-        """
+        """A misconfigured destination answered its probe, and nothing is queued: take it as mended."""
         if self.is_misconfigured and self.wait_s == 0:
             self._recover()
 

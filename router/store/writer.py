@@ -81,7 +81,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         self._written, self._flushed = loop.create_future(), loop.create_future()
         self._workers.submit(lambda: self._complete(loop))
-        outcome = await asyncio.shield(self._written)
+        outcome = await self._written
         if isinstance(outcome, StorageError):
             raise outcome
         return outcome
@@ -91,7 +91,8 @@ class Writer:
         flushed again.
         """
         assert self._flushed is not None, "finish first"
-        problem = await asyncio.shield(self._flushed)
+        flushed = self._flushed
+        problem = flushed.result() if flushed.done() else await asyncio.shield(flushed)
         if problem is not None:
             raise problem
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from router.errors import Refused, StorageError
 from router.ingest.verify import verify
 from router.journal.journal import Journal
 from router.journal.writer import CommitUnknown
+from router.store.disk import SystemDisk
 
 FAULTS = [
     pytest.param(errno.EIO, False, id="EIO once"),
@@ -124,11 +127,26 @@ async def test_f16_a_file_whose_flush_failed_is_set_aside_and_never_flushed_agai
     assert len(list((tmp_path / "suspect").iterdir())) == 1
 
 
+class GatedDisk(SystemDisk):
+    """Flushes nothing before `gate` opens, and then fails for the file `bad`."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.bad = ""
+        self.fdatasync = self._fdatasync  # type: ignore[method-assign]
+
+    def _fdatasync(self, fd: int) -> None:
+        self.gate.wait(10)
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(self.bad):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        os.fdatasync(fd)
+
+
 async def test_a_repeat_beside_a_failing_flush_is_acknowledged_only_with_a_file_of_its_own(tmp_path: Path) -> None:
-    """The second sender's instance is the same row; when the first one's file does not reach the disk, it must not
+    """Four senders bring the same instance at once: one row. When its file does not reach the disk, it must not
     count.
     """
-    disk = FaultyDisk(only=("fdatasync",))
+    disk = GatedDisk()
     outcomes: list[str] = []
 
     async def send(core: Core) -> None:
@@ -139,10 +157,15 @@ async def test_a_repeat_beside_a_failing_flush_is_acknowledged_only_with_a_file_
             outcomes.append("failed")
 
     async with open_core(tmp_path, disk=disk) as core:
-        disk.count, disk.fail_at = 0, 1
         async with anyio.create_task_group() as senders:
             for _ in range(4):
                 senders.start_soon(send, core)
+            rows: list[tuple[Any, ...]] = []
+            while not rows:
+                rows = await core.rows("SELECT file FROM instance")
+            disk.bad = rows[0][0]
+            disk.gate.set()
+        assert core.ingest.unflushed == {}
     assert sorted(outcomes) == ["acknowledged"] * 3 + ["failed"]
     await _assert_kept(tmp_path, {"1.2.9.1": data_set("1.2.9.1")}, {"1.2.9.1"})
 
