@@ -163,6 +163,14 @@ class CStoreSession:
             await association.aclose()
 
     async def _deliver(self, batch: Sequence[Delivery], contents: ReadAhead, report: Report) -> None:
+        late = _LateReport(report)
+        try:
+            await self._deliver_in_turn(batch, contents, late)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await late.tell()
+
+    async def _deliver_in_turn(self, batch: Sequence[Delivery], contents: ReadAhead, late: _LateReport) -> None:
         for position, delivery in enumerate(batch):
             try:
                 content = await contents.content(delivery)
@@ -178,10 +186,14 @@ class CStoreSession:
                 if context.result != 0:
                     outcome = refusal(delivery, context)
                 else:
-                    outcome = await self._store(association, delivery, content, report)
+                    outcome = await self._store(association, delivery, content, late)
+            await late.tell()
             if outcome.verdict is Verdict.MISCONFIGURED:
                 raise Misconfigured(outcome.reason)
-            if await report(outcome):
+            late.outcome = outcome
+            if outcome.verdict is not Verdict.COMPLETED:
+                await late.tell()
+            if late.enough:
                 return
 
     async def _associated(self, batch: Sequence[Delivery], position: int) -> StoreAssociation:
@@ -199,7 +211,7 @@ class CStoreSession:
         return association
 
     async def _store(
-        self, association: StoreAssociation, delivery: Delivery, content: bytes | None, report: Report
+        self, association: StoreAssociation, delivery: Delivery, content: bytes | None, late: _LateReport
     ) -> Outcome:
         """Send one instance; `content` None means that it is large.
 
@@ -208,7 +220,7 @@ class CStoreSession:
         answer_s = self._courier.answer_s
         try:
             if content is not None:
-                return await association.store(delivery, content, answer_s)
+                return await association.store(delivery, content, answer_s, late.tell)
             async with self._courier.store.open_data_set(delivery) as reader:
                 return await association.store_chunks(delivery, reader, answer_s)
         except DamagedFile as damage:
@@ -219,8 +231,24 @@ class CStoreSession:
         except AssociationLost as lost:
             self._courier.learn_from(lost, association)
             if lost.sent_whole:
-                await report(Outcome(delivery, Verdict.UNCERTAIN, reason=lost.problem))
+                await late.tell()
+                late.outcome = Outcome(delivery, Verdict.UNCERTAIN, reason=lost.problem)
             raise BrokenOff(lost.problem, delivery) from lost
+
+
+class _LateReport:
+    """The report of a success, put off until the next instance is on the wire: the peer then works while we do."""
+
+    def __init__(self, report: Report):
+        self._report = report
+        self.outcome: Outcome | None = None
+        self.enough = False
+
+    async def tell(self) -> None:
+        """Report the outcome that is held back, if there is one."""
+        outcome, self.outcome = self.outcome, None
+        if outcome is not None and await self._report(outcome):
+            self.enough = True
 
 
 def _damaged(delivery: Delivery, damage: DamagedFile) -> Outcome:

@@ -5,7 +5,7 @@ Says what became of each instance and whether the association still holds. Decid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from router.delivery.cstore_contexts import Need, need_of, propose, usable
 from router.dicom.status import Verdict, context_refused, store_status
@@ -34,6 +34,10 @@ RELEASE_S = 2.0
 """Longest wait for the peer to confirm a release."""
 MEDIUM_PRIORITY = 0
 MAX_MESSAGE_ID = 0xFFFF
+
+
+Meanwhile = Callable[[], Awaitable[None]]
+"""What is better done while the peer is busy than while it waits for us."""
 
 
 class AssociationLost(Exception):
@@ -68,13 +72,17 @@ class StoreAssociation:
     def refused(self) -> list[Need]:
         return [need for need in self.needs if self.contexts[need].result != 0]
 
-    async def store(self, delivery: Delivery, content: bytes, answer_s: float) -> Outcome:
-        """Send an instance that is in memory, in one write. Raises AssociationLost."""
+    async def store(self, delivery: Delivery, content: bytes, answer_s: float, meanwhile: Meanwhile) -> Outcome:
+        """Send an instance that is in memory, in one write; do `meanwhile` while the peer works on it.
+
+        Raises AssociationLost.
+        """
         context_id = self._begin(delivery)
         try:
             self._sent_whole = True
             self._stream.layer.send_data(context_id, content, last=True)
             await self._stream.flush(answer_s)
+            await meanwhile()
             return await self._answer(delivery, answer_s)
         except (TimeoutError, PeerError) as error:
             raise self._lost(error, answer_s) from error

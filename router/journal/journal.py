@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import anyio
 import structlog
 
 from router.errors import StorageError
@@ -87,7 +88,8 @@ class Journal:
             try:
                 yield journal
             finally:
-                await journal._close()
+                with anyio.CancelScope(shield=True):
+                    await journal._close()
         finally:
             lock.release()
 

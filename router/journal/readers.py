@@ -145,4 +145,5 @@ async def open_readonly(state: Path) -> AsyncIterator[Readers]:
     try:
         yield readers
     finally:
-        await readers.close()
+        with anyio.CancelScope(shield=True):
+            await readers.close()

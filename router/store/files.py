@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+import anyio
 import structlog
 
 from router.dicom.envelope import Declared, Source
@@ -66,7 +67,8 @@ class Store:
             try:
                 yield store
             finally:
-                await store._blanks.close()
+                with anyio.CancelScope(shield=True):
+                    await store._blanks.close()
         finally:
             store._writers.close()
             store._readers.close()

@@ -137,7 +137,7 @@ class GatedDisk(SystemDisk):
 
     def _fdatasync(self, fd: int) -> None:
         self.gate.wait(10)
-        if os.readlink(f"/proc/self/fd/{fd}").endswith(self.bad):
+        if str(Path(f"/proc/self/fd/{fd}").readlink()).endswith(self.bad):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         os.fdatasync(fd)
 

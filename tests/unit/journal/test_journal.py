@@ -264,6 +264,17 @@ async def test_a_stop_in_order_is_remembered_and_empties_the_log(tmp_path: Path)
         assert await journal.read(names) == {"a"}
 
 
+async def test_a_journal_whose_user_is_cancelled_is_closed_in_order(tmp_path: Path) -> None:
+    with anyio.CancelScope() as scope:
+        async with Journal.open(tmp_path) as journal:
+            journal.post(put("a"))
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    async with Journal.open(tmp_path) as journal:
+        assert journal.opened.clean
+        assert await journal.read(names) == {"a"}
+
+
 async def test_f26_a_journal_of_a_newer_release_is_not_touched(tmp_path: Path) -> None:
     async with Journal.open(tmp_path) as journal:
         await journal.write(lambda conn: conn.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}").rowcount)
