@@ -27,6 +27,7 @@ from router.errors import ConfigErrors
 from router.ingest.sweep import sweep
 from router.ingest.visit import Ingest
 from router.journal.journal import Journal
+from router.net.callers import Callers
 from router.rules import RuleBook, load_rules
 from router.scp.server import StorageScp
 from router.sending import quiet
@@ -100,7 +101,8 @@ class _Daemon:
         self._lanes = Lanes(config, journal, lambda destination, now: _courier_for(destination, now, store))
         self._ingest = Ingest(store, journal, lambda: self._book, config, wake=self._lanes.wake)
         self._scp = StorageScp(config.dicom, config.peers, self._ingest)
-        self._app = make_app(config.http, self._ingest)
+        self._callers = Callers(config.peers)
+        self._app = make_app(config.http, self._ingest, may_call=lambda address: self._callers.allows_request(address))
         self._store = store
         self._http_stop = anyio.Event()
 
@@ -156,6 +158,7 @@ class _Daemon:
                 log.error("configuration not reloaded", problem=str(error))
             return
         before, self._config, self._book = self._config, config, book
+        self._callers = Callers(config.peers)
         self._scp.replace(config.dicom, config.peers)
         self._ingest.replace(config)
         changes = await self._lanes.reload(config)

@@ -226,13 +226,20 @@ class Orthanc(Process):
     """
 
     def __init__(
-        self, folder: Path, *, lua: str = "", plugins: Sequence[Path] = (), settings: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        *,
+        lua: str = "",
+        plugins: Sequence[Path] = (),
+        settings: Mapping[str, Any] | None = None,
+        nodelay: bool = False,
     ):
         self.dicom_port, self.http_port = free_port(), free_port()
         self.ae_title = "ORTHANC"
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.dicomweb_url = f"{self.url}/dicom-web"
         self.lua, self.plugins, self.settings = lua, tuple(plugins), dict(settings or {})
+        self.nodelay = nodelay
         super().__init__("orthanc", folder, [self.dicom_port, self.http_port])
 
     def command(self) -> list[str]:
@@ -267,6 +274,9 @@ class Orthanc(Process):
         file = self.folder / "orthanc.json"
         file.write_text(json.dumps(configuration, indent=2))
         return [program, str(file)]
+
+    def environment(self) -> Mapping[str, str]:
+        return {**os.environ, "TCP_NODELAY": "1"} if self.nodelay else os.environ
 
     def get(self, path: str) -> Any:
         """GET a JSON resource of its own REST API, e.g. `/instances`."""

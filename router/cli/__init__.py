@@ -25,6 +25,8 @@ COMMANDS = {
     "jobs": "router.cli.jobs",
     "unrouted": "router.cli.jobs",
     "parked": "router.cli.jobs",
+    "retry": "router.cli.retry",
+    "peers": "router.cli.peers",
     "verify": "router.cli.verify",
     "version": "router.cli.version",
 }

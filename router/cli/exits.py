@@ -7,6 +7,7 @@ import sys
 import traceback
 from enum import IntEnum
 
+from router.control.client import NoAnswer
 from router.errors import ConfigError, ConfigErrors, RouterError, StorageError
 from router.journal.connection import JournalTooNew
 from router.journal.lock import StateInUse
@@ -24,6 +25,7 @@ class ExitCode(IntEnum):
     INTERNAL = 70
     STORAGE = 74
     IN_USE = 75
+    """Another router has the state folder, or the running one did not answer: try again later."""
     CONFIG = 78
     INTERRUPTED = 130
 
@@ -38,7 +40,7 @@ def explain_failure(error: BaseException) -> tuple[ExitCode, str]:
             return ExitCode.CONFIG, show_config_error(ours)
         case JournalTooNew():
             return ExitCode.CONFIG, f"sendrs: {ours}"
-        case StateInUse():
+        case StateInUse() | NoAnswer():
             return ExitCode.IN_USE, f"sendrs: {ours}"
         case StorageError():
             return ExitCode.STORAGE, f"sendrs: {ours}"

@@ -1,6 +1,6 @@
 """A TOML file that a person wrote, read with care: bounded, UTF-8, and what breaks it said in words with its line.
 
-Knows TOML and files, nothing of what the keys mean. The rule files may be read through here as well (B94, B101).
+Knows TOML and files, nothing of what the keys mean: router.toml and the rule files are both read here (B94, B101).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import re2
 
 from router.config.locate import KeyLines, show_place
 from router.errors import ConfigError, ConfigErrors
@@ -20,6 +21,10 @@ from router.errors import ConfigError, ConfigErrors
 MAX_FILE_BYTES = 1024**2
 """A file written by hand has kilobytes; anything beyond this is the wrong file (B101)."""
 
+MAX_KEY_PARTS = 128
+"""Parts of one dotted key; checked before tomllib sees it, which takes their square in time."""
+
+_LONG_KEY = re2.compile(rf"""(?:["']?[\w-]+["']?[ \t]*\.[ \t]*){{{MAX_KEY_PARTS}}}""")  # type: ignore[no-untyped-call]
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*)$")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -44,6 +49,10 @@ def read_document(file: Path) -> Document:
 
 def parse_toml(file: str, text: str) -> dict[str, Any]:
     """Parse `text`, which came from `file`. Raises ConfigErrors: each name given twice, or the first syntax error."""
+    long_key = _LONG_KEY.search(text)
+    if long_key is not None:
+        line = text.count("\n", 0, long_key.start()) + 1
+        raise ConfigErrors([ConfigError(file, "", f"a key has more than {MAX_KEY_PARTS} parts", line=line)])
     try:
         return tomllib.loads(text)
     except RecursionError:

@@ -30,6 +30,8 @@ from router.net.connect import release
 from router.sending.courier import Outcome
 from router.store.files import DataSetReader
 
+PIECE_BYTES = 128 * 1024
+"""Written at once, so that the peer works on the first piece while the next is on its way."""
 RELEASE_S = 2.0
 """Longest wait for the peer to confirm a release."""
 MEDIUM_PRIORITY = 0
@@ -73,15 +75,15 @@ class StoreAssociation:
         return [need for need in self.needs if self.contexts[need].result != 0]
 
     async def store(self, delivery: Delivery, content: bytes, answer_s: float, meanwhile: Meanwhile) -> Outcome:
-        """Send an instance that is in memory, in one write; do `meanwhile` while the peer works on it.
-
-        Raises AssociationLost.
-        """
+        """Send an instance that is in memory; do `meanwhile` while the peer works on it. Raises AssociationLost."""
         context_id = self._begin(delivery)
         try:
-            self._sent_whole = True
-            self._stream.layer.send_data(context_id, content, last=True)
-            await self._stream.flush(answer_s)
+            view, size = memoryview(content), len(content)
+            for start in range(0, size, PIECE_BYTES):
+                self._sent_whole = start + PIECE_BYTES >= size
+                piece = view[start : start + PIECE_BYTES]
+                self._stream.layer.send_data(context_id, piece, last=self._sent_whole)
+                await self._stream.flush(answer_s)
             await meanwhile()
             return await self._answer(delivery, answer_s)
         except (TimeoutError, PeerError) as error:

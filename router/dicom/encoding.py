@@ -15,32 +15,38 @@ ITEM_DELIMITATION: Final = 0xFFFEE00D
 SEQUENCE_DELIMITATION: Final = 0xFFFEE0DD
 PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
-SHORT_VRS: Final = (
-    "AE",
-    "AS",
-    "AT",
-    "CS",
-    "DA",
-    "DS",
-    "DT",
-    "FD",
-    "FL",
-    "IS",
-    "LO",
-    "LT",
-    "PN",
-    "SH",
-    "SL",
-    "SS",
-    "ST",
-    "TM",
-    "UI",
-    "UL",
-    "US",
+SHORT_VRS: Final = tuple(
+    [
+        "AE",
+        "AS",
+        "AT",
+        "CS",
+        "DA",
+        "DS",
+        "DT",
+        "FD",
+        "FL",
+        "IS",
+        "LO",
+        "LT",
+        "PN",
+        "SH",
+        "SL",
+        "SS",
+        "ST",
+        "TM",
+        "UI",
+        "UL",
+        "US",
+    ]
 )
 """VRs with a 16-bit length (PS3.5 Table 7.1-2); all others, also future ones, have a 32-bit length."""
-LONG_VRS: Final = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
+LONG_VRS: Final = tuple(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"])
 BULK_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW"})
+
+SHORT_VR_CODES: Final = frozenset(vr.encode() for vr in SHORT_VRS)
+LONG_VR_CODES: Final = frozenset(vr.encode() for vr in LONG_VRS)
+"""The same as they stand in a file."""
 
 
 @dataclass(frozen=True, slots=True)

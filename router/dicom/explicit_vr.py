@@ -11,12 +11,10 @@ from typing import Final
 
 from pydicom.datadict import dictionary_VR
 
-UNDEFINED_LENGTH: Final = 0xFFFF_FFFF
+from router.dicom.encoding import LONG_VR_CODES
+
 MAX_SHORT_LENGTH: Final = 0xFFFE
 """Most bytes that the even 16-bit length of a short VR can tell; longer values become UN (PS3.5 §6.2.2 note 2)."""
-
-LONG_VRS: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-SHORT_VRS: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 SWAP_UNIT: Final = dict.fromkeys(b"AT OW SS US".split(), 2) | dict.fromkeys(b"FL OF OL SL UL".split(), 4)
 SWAP_UNIT.update(dict.fromkeys(b"FD OD OV SV UV".split(), 8))
@@ -49,7 +47,7 @@ def explicit_vr(tag: int, signed: bool) -> bytes:
 
 def element_header(tag: int, vr: bytes, length: int) -> bytes:
     """Write tag, VR and length; a short VR whose value is too long for it becomes UN."""
-    if vr in LONG_VRS:
+    if vr in LONG_VR_CODES:
         return _LONG_HEADER.pack(tag >> 16, tag & 0xFFFF, vr, 0, length)
     if length > MAX_SHORT_LENGTH:
         return _LONG_HEADER.pack(tag >> 16, tag & 0xFFFF, b"UN", 0, length)

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from router.dicom.encoding import LONG_VR_CODES
 from router.dicom.envelope import Declared
 from router.dicom.transfer_syntax import is_deflated
 from router.dicom.uids import Uid
@@ -27,9 +28,6 @@ _PREFIX_BYTES: Final = 132
 _GROUP: Final = b"\x02\x00"
 _SHORT: Final = struct.Struct("<HH2sH")
 _LONG: Final = struct.Struct("<HH2sHI")
-_LONG_VRS: Final = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-)
 _NEEDED: Final = (
     (0x0002, "Media Storage SOP Class UID"),
     (0x0003, "Media Storage SOP Instance UID"),
@@ -110,7 +108,7 @@ class PrefaceReader:
             start = pos + 8
             if not (vr.isalpha() and vr.isupper()):
                 raise _refused("its File Meta Information is not in Explicit VR Little Endian")
-            if vr in _LONG_VRS:
+            if vr in LONG_VR_CODES:
                 if available < 12:
                     return False
                 start, length = pos + 12, _LONG.unpack_from(buffer, pos)[4]
@@ -142,7 +140,7 @@ def meta_element(element: int, vr: bytes, value: bytes) -> bytes:
     """Write one element of group 0002, padded to an even length: UI and OB with NUL, the others with a space."""
     if len(value) & 1:
         value += b"\0" if vr in (b"UI", b"OB") else b" "
-    if vr in _LONG_VRS:
+    if vr in LONG_VR_CODES:
         return _LONG.pack(2, element, vr, 0, len(value)) + value
     return _SHORT.pack(2, element, vr, len(value)) + value
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from router.dicom.attributes import AttributePath, vr_of
+from router.dicom.encoding import BULK_VRS
 from router.dicom.matcher_dates import read_date, read_date_time, read_time, split_date_time_range
 from router.dicom.matcher_keys import (
     DateTimeRange,
@@ -37,7 +38,6 @@ NUMBER_VRS = frozenset({"DS", "IS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "F
 DATE_VRS = frozenset({"DA", "TM", "DT"})
 EMPTY_VALUE_VRS = frozenset({"AE", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"})
 MULTIPLE_VALUE_VRS = frozenset({"AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"})
-BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW"})
 _ONE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})
 """Of these a backslash is part of the one value, and a space at its front too (PS3.5 §6.2)."""
 

@@ -11,15 +11,15 @@ from array import array
 from dataclasses import dataclass
 from typing import Final
 
-from router.dicom.explicit_vr import (
-    LONG_VRS,
-    SHORT_VRS,
-    SWAP_UNIT,
+from router.dicom.encoding import (
+    ITEM,
+    ITEM_DELIMITATION,
+    LONG_VR_CODES,
+    SEQUENCE_DELIMITATION,
+    SHORT_VR_CODES,
     UNDEFINED_LENGTH,
-    bare_header,
-    element_header,
-    explicit_vr,
 )
+from router.dicom.explicit_vr import SWAP_UNIT, bare_header, element_header, explicit_vr
 from router.dicom.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from router.dicom.uids import Uid
 from router.errors import RouterError
@@ -27,15 +27,12 @@ from router.errors import RouterError
 MAX_DEPTH: Final = 64
 """Sequences within sequences; the deepest real ones (structured reports) have a dozen."""
 
-_ITEM: Final = 0xFFFE_E000
-_ITEM_END: Final = 0xFFFE_E00D
-_SEQUENCE_END: Final = 0xFFFE_E0DD
-_DELIMITERS: Final = (_ITEM_END, _SEQUENCE_END)
+_DELIMITERS: Final = (ITEM_DELIMITATION, SEQUENCE_DELIMITATION)
 _PIXEL_DATA: Final = 0x7FE0_0010
 _PIXEL_REPRESENTATION: Final = 0x0028_0103
-_ITEM_HEADER: Final = bare_header(_ITEM, UNDEFINED_LENGTH)
-_ITEM_TRAILER: Final = bare_header(_ITEM_END, 0)
-_SEQUENCE_TRAILER: Final = bare_header(_SEQUENCE_END, 0)
+_ITEM_HEADER: Final = bare_header(ITEM, UNDEFINED_LENGTH)
+_ITEM_TRAILER: Final = bare_header(ITEM_DELIMITATION, 0)
+_SEQUENCE_TRAILER: Final = bare_header(SEQUENCE_DELIMITATION, 0)
 
 _LITTLE: Final = struct.Struct("<HHL")
 _BIG: Final = struct.Struct(">HHL")
@@ -123,7 +120,7 @@ class Reencoder:
         if tag in _DELIMITERS:
             self._delimiter(level, tag, length)
             return 8
-        if tag == _ITEM:
+        if tag == ITEM:
             raise self._error("an item outside of a sequence")
         if level.verbatim:
             self._copied_element(tag, length)
@@ -132,8 +129,8 @@ class Reencoder:
             taken, vr = 8, explicit_vr(tag, level.signed)
         else:
             vr = data[at + 4 : at + 6]
-            taken = 12 if vr in LONG_VRS else 8
-            if taken == 8 and vr not in SHORT_VRS:
+            taken = 12 if vr in LONG_VR_CODES else 8
+            if taken == 8 and vr not in SHORT_VR_CODES:
                 raise self._error(f"{_name(tag)} has the unknown value representation {vr!r}")
             if len(data) - at < taken:
                 return 0
@@ -170,7 +167,7 @@ class Reencoder:
             self._out.append(element_header(tag, vr, length))
 
     def _in_sequence(self, level: _Level, tag: int, length: int) -> None:
-        if tag == _ITEM:
+        if tag == ITEM:
             end = None if length == UNDEFINED_LENGTH else self._position + 8 + length
             if end is not None:
                 self._check_end(level, end, tag)
@@ -180,17 +177,17 @@ class Reencoder:
             else:
                 self._out.append(_ITEM_HEADER)
                 self._open(_Level(is_sequence=False, end=end, signed=level.signed, verbatim=level.verbatim))
-        elif tag == _SEQUENCE_END and level.end is None and not length:
+        elif tag == SEQUENCE_DELIMITATION and level.end is None and not length:
             self._levels.pop()
             self._out.append(_SEQUENCE_TRAILER)
-        elif tag != _ITEM_END or length or level.verbatim:  # some write one after an item that told its length
+        elif tag != ITEM_DELIMITATION or length or level.verbatim:  # some write one after an item that told its length
             raise self._error(f"{_name(tag)} where an item should begin")
 
     def _delimiter(self, level: _Level, tag: int, length: int) -> None:
         if length:
             raise self._error("a delimiter with a length")
         if level.end is None and len(self._levels) > 1:
-            if tag != _ITEM_END:
+            if tag != ITEM_DELIMITATION:
                 raise self._error("a sequence ends within its item")
             self._levels.pop()
             self._out.append(_ITEM_TRAILER)

@@ -68,11 +68,6 @@ _NOT_STORAGE_IN_STORAGE_TREE: Final = frozenset(
 )
 
 
-def is_storage(uid: Uid) -> bool:
-    """Say whether the standard lists it as a storage SOP class, current, retired or without a patient."""
-    return uid in STORAGE_SOP_CLASSES
-
-
 def looks_like_service(uid: Uid) -> bool:
     """Say whether a UID is a service, not something to store, so that "accept unknown SOP classes" leaves it alone.
 

@@ -15,7 +15,6 @@ from router.dicom.uids import Uid
 
 IMPLICIT_VR_LITTLE_ENDIAN: Final = Uid("1.2.840.10008.1.2")
 EXPLICIT_VR_LITTLE_ENDIAN: Final = Uid("1.2.840.10008.1.2.1")
-ENCAPSULATED_UNCOMPRESSED: Final = Uid("1.2.840.10008.1.2.1.98")
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: Final = Uid("1.2.840.10008.1.2.1.99")
 EXPLICIT_VR_BIG_ENDIAN: Final = Uid("1.2.840.10008.1.2.2")
 
@@ -28,11 +27,6 @@ _DEFLATED: Final = frozenset(
         Uid("1.2.840.10008.1.2.4.205"),  # JPIP HTJ2K Referenced Deflate
     }
 )
-_PIXEL_DATA_BY_REFERENCE: Final = frozenset({Uid("1.2.840.10008.1.2.4.94"), Uid("1.2.840.10008.1.2.4.204")}) | _DEFLATED
-
-_ENCAPSULATING_TREES: Final = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.8.")
-"""JPEG and MPEG families, and Deflated Image Frame Compression: present and future members encapsulate their frames."""
-_OTHER_ENCAPSULATED: Final = frozenset({ENCAPSULATED_UNCOMPRESSED, Uid("1.2.840.10008.1.2.5")})
 
 _NEWER_NAMES: Final = {
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
@@ -56,13 +50,6 @@ def is_big_endian(uid: Uid) -> bool:
 def is_deflated(uid: Uid) -> bool:
     """Say whether the whole data set is one raw deflate stream (PS3.5 §A.5); deflated frames (…1.2.8.1) are not."""
     return uid in _DEFLATED
-
-
-def is_encapsulated(uid: Uid) -> bool:
-    """Say whether Pixel Data is a sequence of fragments (PS3.5 §A.4)."""
-    if uid in _PIXEL_DATA_BY_REFERENCE:
-        return False
-    return uid in _OTHER_ENCAPSULATED or uid.startswith(_ENCAPSULATING_TREES)
 
 
 def is_web_transferable(uid: Uid) -> bool:

@@ -10,7 +10,6 @@ from router.errors import PeerError
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
-DICOM_XML = "application/dicom+xml"
 MULTIPART_RELATED = "multipart/related"
 
 MAX_LENGTH = 1024

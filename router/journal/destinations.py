@@ -1,4 +1,4 @@
-"""What a lane last knew of its destination, kept for people and for the next start."""
+"""What a lane last knew of its destination, kept for people: `overview.destinations` shows it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,3 @@ def save(conn: sqlite3.Connection, state: DestinationState) -> None:
         " since = iif(state = excluded.state, since, excluded.since), state = excluded.state",
         (state.name, state.state, state.reason, state.since, state.retry_at),
     )
-
-
-def load(conn: sqlite3.Connection, name: str) -> DestinationState | None:
-    """Read the state of one destination; None when no lane ever wrote it."""
-    row = conn.execute(
-        "SELECT name, state, reason, since, retry_at FROM destination WHERE name = ?", (name,)
-    ).fetchone()
-    return DestinationState(*row) if row else None

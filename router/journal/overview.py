@@ -15,6 +15,8 @@ from router.dicom.uids import Uid
 
 LIST_LIMIT = 100
 """Rows listed at once unless asked for otherwise."""
+RETRY_AT_ONCE = 1_000
+"""Rows made due again by one transaction, so that the writer stays free."""
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -79,10 +81,14 @@ class ParkedInstance(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """What `retry_parked` did: how many are due again; how many stay, as the same or a newer one went after (D6)."""
+    """What `retry_parked` did: how many are due again; how many stay, as the same or a newer one went after (D6).
+
+    `last_id` is the last sub-operation looked at, None when none was left.
+    """
 
     retried: int
     overtaken: int
+    last_id: int | None = None
 
 
 def totals(conn: sqlite3.Connection) -> Totals:
@@ -154,29 +160,35 @@ def parked(
     return [ParkedInstance(*row) for row in rows]
 
 
+def destinations_with_parked(conn: sqlite3.Connection) -> list[str]:
+    """Name the destinations for which something is parked."""
+    return [name for (name,) in conn.execute("SELECT DISTINCT destination FROM sub_operation WHERE state = 'failed'")]
+
+
+_PARKED_NEXT = """
+SELECT id FROM sub_operation WHERE state = 'failed' AND destination = :destination AND id > :after
+ ORDER BY id LIMIT :limit
+"""
 # A newer version that went out, or is going out, must not be overwritten at the destination by this older one;
 # and the same content is not sent twice.
-_OVERTAKEN = """
-SELECT s.id FROM sub_operation s
- WHERE s.state = 'failed' AND (:destination IS NULL OR s.destination = :destination)
-   AND EXISTS (SELECT 1 FROM instance j JOIN sub_operation o ON o.instance_id = j.id
-                WHERE j.sop_instance_uid = s.sop_instance_uid AND o.destination = s.destination AND o.id > s.id
-                  AND (o.state IN ('completed', 'warning') OR o.in_flight = 1 OR o.instance_id = s.instance_id))
+_RETRY = """
+UPDATE sub_operation AS s SET state = 'remaining', in_flight = 0, attempts = 0, instance_failures = 0,
+       due_at = :now, created_at = :now, ended_at = NULL
+ WHERE id = :id
+   AND NOT EXISTS (SELECT 1 FROM instance j JOIN sub_operation o ON o.instance_id = j.id
+                    WHERE j.sop_instance_uid = s.sop_instance_uid AND o.destination = s.destination AND o.id > s.id
+                      AND (o.state IN ('completed', 'warning') OR o.in_flight = 1 OR o.instance_id = s.instance_id))
 """
 
 
-def retry_parked(conn: sqlite3.Connection, *, destination: str | None = None, now: float) -> Retried:
-    """Make failed sub-operations due again with all their chances, for one destination or (None) for all.
+def retry_parked(
+    conn: sqlite3.Connection, *, destination: str, now: float, after: int = 0, limit: int = RETRY_AT_ONCE
+) -> Retried:
+    """Make failed sub-operations of one destination due again with all their chances; those with an id above `after`.
 
     The clock of their lifetime starts anew. An operation of the writer.
     """
-    which = {"destination": destination, "now": now}
-    (overtaken,) = conn.execute(f"SELECT count(*) FROM ({_OVERTAKEN})", which).fetchone()
-    retried = conn.execute(
-        "UPDATE sub_operation SET state = 'remaining', in_flight = 0, attempts = 0, instance_failures = 0,"
-        " due_at = :now, created_at = :now, ended_at = NULL"
-        " WHERE state = 'failed' AND (:destination IS NULL OR destination = :destination)"
-        f" AND id NOT IN ({_OVERTAKEN})",
-        which,
-    ).rowcount
-    return Retried(retried=retried, overtaken=overtaken)
+    which = {"destination": destination, "after": after, "limit": limit}
+    ids = [row[0] for row in conn.execute(_PARKED_NEXT, which)]
+    retried = sum(conn.execute(_RETRY, {"id": row_id, "now": now}).rowcount for row_id in ids)
+    return Retried(retried, len(ids) - retried, ids[-1] if ids else None)

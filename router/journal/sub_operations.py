@@ -28,7 +28,6 @@ EXPIRE_AT_ONCE = 1000
 
 NOT_SENT = "not sent"
 INTERRUPTED = "interrupted"
-EXPIRED = "expired"
 """Outcomes of an attempt beside the words of `dicom.status.Verdict`."""
 
 

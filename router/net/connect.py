@@ -12,6 +12,7 @@ from typing import assert_never
 
 import anyio
 
+from router.dicom.status import Verdict, association_reject
 from router.dicom.uids import AETitle
 from router.dimse.events import (
     Aborted,
@@ -30,20 +31,6 @@ from router.dimse.upper_layer import UpperLayer
 from router.errors import DeliveryError, Misconfigured, PeerError, Transient
 from router.net.association import AssociationStream
 
-REJECTED_TRANSIENT = 2
-
-_REJECTIONS = {
-    (1, 1): "no reason given",
-    (1, 2): "application context name not supported",
-    (1, 3): "calling AE title not recognized",
-    (1, 7): "called AE title not recognized",
-    (2, 1): "no reason given",
-    (2, 2): "protocol version not supported",
-    (3, 1): "temporary congestion",
-    (3, 2): "local limit exceeded",
-}
-"""Source and reason in words (PS3.8 Table 9-21)."""
-
 
 async def connect_association(
     *,
@@ -59,8 +46,8 @@ async def connect_association(
     """Open a connection and negotiate an association; the caller ends it with `release`, or aborts its layer and closes
     the stream.
 
-    Raises Transient (unreachable, silent, closed, aborted, busy) or Misconfigured (rejected for good), with the peer's
-    words.
+    Raises Transient (unreachable, silent, closed, aborted, busy) or Misconfigured (rejected for good, as
+    `dicom.status` says), with the peer's words.
     """
     stream = await _connect(host, port, max_pdu_bytes, connect_s)
     established = False
@@ -132,9 +119,9 @@ def _why_not(event: Event) -> DeliveryError | None:
         case AssociateAccepted():
             return None
         case AssociateRejected(result, source, reason):
-            words = _REJECTIONS.get((source, reason), "reason unknown")
-            problem = f"association rejected ({result},{source},{reason}): {words}"
-            return Transient(problem) if result == REJECTED_TRANSIENT else Misconfigured(problem)
+            meaning = association_reject(result, source, reason)
+            problem = f"{meaning.words} ({result},{source},{reason})"
+            return Misconfigured(problem) if meaning.verdict is Verdict.MISCONFIGURED else Transient(problem)
         case Aborted(source, reason):
             return Transient(f"association request aborted by the peer ({source},{reason})")
         case ReleaseRequested() | Released() | CommandReceived() | DataReceived() | AssociateRequested():

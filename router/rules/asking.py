@@ -8,7 +8,7 @@ from typing import Any
 
 from router.config.locate import nearest
 from router.dicom.attributes import MAX_PATH_DEPTH, AttributePath, UnknownAttribute, attribute_path, path_name, vr_of
-from router.dicom.matcher import BULK_VRS
+from router.dicom.encoding import BULK_VRS
 from router.rules.comparing import bounds_test, regex_test, value_test
 from router.rules.conditions import AllOf, Condition, HasItems, HasValue, InOneItem, IsThere, Not, Test
 from router.rules.findings import Findings, Place

@@ -25,10 +25,6 @@ class Findings:
         """Note something that makes the file unusable."""
         self.errors.append(self._finding(place, problem, allowed, hint))
 
-    def not_toml(self, problem: str, line: int | None) -> None:
-        """Note why the text as a whole cannot be read."""
-        self.errors.append(ConfigError(self.file, "", problem, line=line))
-
     def warn(self, place: Place, problem: str, *, hint: str = "") -> None:
         """Note something that is allowed but seldom meant."""
         self.warnings.append(self._finding(place, problem, "", hint))

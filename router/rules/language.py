@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
-
-import re2
 
 from router.config.locate import nearest
 from router.dicom.envelope import Protocol
@@ -30,11 +26,6 @@ MAX_NAME_CHARACTERS = 100
 MAX_AET_CHARACTERS = 16
 MAX_NESTING = 24
 """Tables and lists within each other. The deepest that a rule can mean is a path through 16 sequences."""
-MAX_KEY_PARTS = 128
-"""Parts of one dotted key; checked before tomllib sees it, which takes their square in time."""
-
-_LONG_KEY = re2.compile(rf"""(?:["']?[\w-]+["']?[ \t]*\.[ \t]*){{{MAX_KEY_PARTS}}}""")  # type: ignore[no-untyped-call]
-_AT_LINE = re.compile(r"\(at (?:line (\d+), column \d+|end of document)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +37,11 @@ class RuleText:
     """All but the name, so that two rules that say the same are equal here."""
 
 
-def read_rules(text: str, destinations: Collection[str], findings: Findings) -> list[RuleText]:
+def read_rules(document: Mapping[str, Any], destinations: Collection[str], findings: Findings) -> list[RuleText]:
     """Compile the rules of one file, those that have no error; what is wrong goes to `findings`."""
-    document = _parse(text, findings)
+    if _is_deeper(document, MAX_NESTING):
+        findings.error((), "lists or tables are nested too deeply to be a rule")
+        return []
     for key in document:
         if key != "rule":
             near = 'did you mean "[[rule]]"?' if nearest(key, ["rule"]) else ""
@@ -64,26 +57,6 @@ def read_rules(text: str, destinations: Collection[str], findings: Findings) -> 
         if len(findings.errors) == before:
             rules.append(RuleText(rule, _saying(table)))
     return rules
-
-
-def _parse(text: str, findings: Findings) -> dict[str, Any]:
-    long_key = _LONG_KEY.search(text)
-    if long_key is not None:
-        findings.not_toml("nested too deeply", text.count("\n", 0, long_key.start()) + 1)
-        return {}
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        told, at = str(error), _AT_LINE.search(str(error))
-        line = int(at[1]) if at and at[1] else text.rstrip().count("\n") + 1
-        findings.not_toml(_AT_LINE.sub("", told).strip(), line)
-    except RecursionError:
-        findings.not_toml("nested too deeply", None)
-    else:
-        if not _is_deeper(document, MAX_NESTING):
-            return document
-        findings.not_toml("nested too deeply", None)
-    return {}
 
 
 def _is_deeper(document: object, levels: int) -> bool:

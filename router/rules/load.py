@@ -1,22 +1,16 @@
-"""The rule folder to a rule book: all of it, or all that is wrong with it. The only module here that reads files."""
+"""The rule folder to a rule book: all of it, or all that is wrong with it. The only module here that touches files."""
 
 from __future__ import annotations
 
-import codecs
-import errno
 from collections.abc import Collection
 from pathlib import Path
 
+from router.config.document import read_document
 from router.errors import ConfigError, ConfigErrors
 from router.rules.book import RuleBook
 from router.rules.findings import Findings
 from router.rules.language import RuleText, read_rules
 from router.rules.rule import Rule
-
-MAX_FILE_BYTES = 1024 * 1024
-"""A rule file beyond 1 MiB is not one that a person wrote."""
-
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def load_rules(folder: Path, destinations: Collection[str]) -> RuleBook:
@@ -60,42 +54,13 @@ def _files(folder: Path) -> list[Path]:
 
 def _read_file(file: Path, destinations: Collection[str]) -> tuple[Findings, list[RuleText]]:
     try:
-        raw = _read_bytes(file)
-    except OSError as error:
+        document = read_document(file)
+    except ConfigErrors as unreadable:
         findings = Findings(str(file), "")
-        findings.not_toml(f"cannot be read: {error.strerror}", None)
+        findings.errors += unreadable.errors
         return findings, []
-    text, problem, line = _decode(raw)
-    findings = Findings(str(file), text)
-    if problem:
-        findings.not_toml(problem, line)
-        return findings, []
-    return findings, read_rules(text, destinations, findings)
-
-
-def _read_bytes(file: Path) -> bytes:
-    if file.exists() and not file.is_file():
-        raise OSError(errno.EINVAL, "it is neither a file nor a folder")
-    with file.open("rb") as stream:
-        return stream.read(MAX_FILE_BYTES + 1)
-
-
-def _decode(raw: bytes) -> tuple[str, str, int | None]:
-    """Give the text, or what keeps it from being one, and the line."""
-    if len(raw) > MAX_FILE_BYTES:
-        return "", f"is longer than {MAX_FILE_BYTES} bytes", None
-    if raw.startswith(_UTF16):
-        return "", "is UTF-16; save it as UTF-8", None
-    if b"\0" in raw:
-        return (
-            "",
-            "has a NUL byte, so that it is no text (or UTF-16); save it as UTF-8",
-            raw.count(b"\n", 0, raw.index(0)) + 1,
-        )
-    try:
-        return raw.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n"), "", None
-    except UnicodeDecodeError as error:
-        return "", "is not UTF-8; save it as UTF-8", raw.count(b"\n", 0, error.start) + 1
+    findings = Findings(str(file), document.text)
+    return findings, read_rules(document.table, destinations, findings)
 
 
 def _repeated(texts: list[RuleText]) -> list[ConfigError]:

@@ -26,8 +26,8 @@ from router.dimse.events import (
 )
 from router.dimse.negotiation import answer_contexts
 from router.errors import PeerError
+from router.ingest.door import Door
 from router.net.association import MIN_BYTES_PER_S, AssociationStream
-from router.scp.door import Door
 from router.scp.escape import printable
 from router.scp.occupancy import Occupancy
 from router.scp.pending import PendingPeers

@@ -11,10 +11,10 @@ import anyio
 from anyio.abc import TaskStatus
 
 from router.config.model import DicomConfig, Listen, Peer
+from router.ingest.door import Door
 from router.net.association import AssociationStream
 from router.net.listener import Listener
 from router.scp.association import Front, serve
-from router.scp.door import Door
 from router.scp.occupancy import Occupancy
 from router.scp.pending import PendingPeer, PendingPeers
 from router.scp.policy import AssociationPolicy, IdentityHook, ignore_identity

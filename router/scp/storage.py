@@ -19,8 +19,8 @@ from router.dicom.uids import VERIFICATION, Uid, is_valid_uid
 from router.dimse.commands import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, RESPONSE
 from router.dimse.events import Command, CommandReceived
 from router.errors import PeerError, Refused, StorageError
+from router.ingest.door import Reception, Visit
 from router.net.association import AssociationStream
-from router.scp.door import Reception, Visit
 from router.scp.escape import printable
 
 log = structlog.get_logger()

@@ -13,16 +13,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.config.model import HttpConfig
 from router.dicomweb.multipart import PartLimits
-from router.web.door import Door
+from router.ingest.door import Door
+from router.net.callers import Callers
+from router.web.callers import MayCall, OnlyCallers
 from router.web.problem import problem
 from router.web.stow import store_instances
 
 log = structlog.get_logger()
 
 DEFAULT_LIMITS = PartLimits()
+LOOPBACK_ONLY = Callers({}).allows_request
 
 
-def make_app(config: HttpConfig, door: Door, *, limits: PartLimits = DEFAULT_LIMITS) -> Starlette:
+def make_app(
+    config: HttpConfig, door: Door, *, may_call: MayCall = LOOPBACK_ONLY, limits: PartLimits = DEFAULT_LIMITS
+) -> Starlette:
     """Make the app that takes instances over STOW-RS. `door` is `ingest.Ingest` in the daemon."""
     store = store_instances(config, door, limits)
     studies = f"{config.base_path}/studies"
@@ -31,7 +36,7 @@ def make_app(config: HttpConfig, door: Door, *, limits: PartLimits = DEFAULT_LIM
             Route(studies, store, methods=["POST"], name="store"),
             Route(studies + "/{study}", store, methods=["POST"], name="store in a study"),
         ],
-        middleware=[Middleware(LastResort)],
+        middleware=[Middleware(LastResort), Middleware(OnlyCallers, may_call)],
         exception_handlers={HTTPException: _http_error},
     )
     app.router.redirect_slashes = False

@@ -19,7 +19,7 @@ from router.dicom.uids import Uid
 from router.dicomweb.media_types import DICOM, parse_media_type
 from router.dicomweb.multipart import BodyEnded, PartBegun, PartData, PartEnded, PartEvent
 from router.errors import PeerError, Refused, StorageError
-from router.web.door import Reception, Visit
+from router.ingest.door import Reception, Visit
 
 log = structlog.get_logger()
 

@@ -22,8 +22,8 @@ from router.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART_RELATED, pa
 from router.dicomweb.multipart import PartLimits, PartReader
 from router.dicomweb.store_response import FailedInstance, StoredInstance, encode_store_response
 from router.errors import PeerError
+from router.ingest.door import Door, Visit
 from router.web.body import TooSlow, paced
-from router.web.door import Door, Visit
 from router.web.intake import CANNOT_UNDERSTAND, Intake, PartResult
 from router.web.problem import problem
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pynetdicom.sop_class
 import pytest
 
-from router.dicom.sop_classes import NON_PATIENT_STORAGE, STORAGE_SOP_CLASSES, is_storage, looks_like_service, name_of
+from router.dicom.sop_classes import NON_PATIENT_STORAGE, STORAGE_SOP_CLASSES, looks_like_service, name_of
 from router.dicom.uids import Uid
 
 
@@ -40,7 +40,7 @@ def test_no_service_of_the_standard_is_storage() -> None:
     ],
 )
 def test_storage_classes_old_new_and_without_patient_are_storage(uid: str) -> None:
-    assert is_storage(Uid(uid))
+    assert Uid(uid) in STORAGE_SOP_CLASSES
     assert not looks_like_service(Uid(uid))
     assert name_of(Uid(uid)).endswith("Storage") or "Storage" in name_of(Uid(uid))
 
@@ -60,12 +60,12 @@ def test_storage_classes_old_new_and_without_patient_are_storage(uid: str) -> No
     ],
 )
 def test_services_are_not_taken_for_unknown_storage(uid: str) -> None:
-    assert not is_storage(Uid(uid))
+    assert Uid(uid) not in STORAGE_SOP_CLASSES
     assert looks_like_service(Uid(uid))
 
 
 @pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.1.999.1", "1.3.12.2.1107.5.9.1", "1.2.3"])
 def test_unknown_and_private_classes_may_be_storage(uid: str) -> None:
-    assert not is_storage(Uid(uid))
+    assert Uid(uid) not in STORAGE_SOP_CLASSES
     assert not looks_like_service(Uid(uid))
     assert name_of(Uid(uid)) == uid or uid.startswith("1.3.12")

@@ -75,7 +75,7 @@ def test_d6_a_version_retried_by_hand_waits_for_the_newer_one_in_flight(conn: Wr
     (first,) = take(conn)
     finish(conn, [ended(first, "failed")])
     put(conn, 1, content=b"second")
-    assert retry_parked(conn, now=NOON).retried == 1
+    assert retry_parked(conn, destination="archive", now=NOON).retried == 1
     (delivery,) = take(conn)
     assert delivery.file == first.file
     assert take(conn) == []

@@ -135,13 +135,17 @@ async def test_an_association_without_an_accepted_context_is_the_callers_to_judg
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((2, 3, 2), "association rejected (2,3,2): local limit exceeded"),
-        ((2, 3, 1), "association rejected (2,3,1): temporary congestion"),
-        ((2, 1, 1), "association rejected (2,1,1): no reason given"),
-        ((2, 9, 9), "association rejected (2,9,9): reason unknown"),
+        ((2, 3, 2), "association rejected for now: local limit exceeded (2,3,2)"),
+        ((2, 3, 1), "association rejected for now: temporary congestion (2,3,1)"),
+        ((1, 3, 1), "association rejected permanently: temporary congestion (1,3,1)"),
+        ((1, 3, 2), "association rejected permanently: local limit exceeded (1,3,2)"),
+        ((2, 1, 1), "association rejected for now: no reason given (2,1,1)"),
+        ((2, 9, 9), "association rejected for now: source 9 reason 9 (2,9,9)"),
     ],
 )
-async def test_a_transient_rejection_is_transient(answer: tuple[int, int, int], words: str) -> None:
+async def test_f46_congestion_and_whatever_else_is_for_now_is_transient(
+    answer: tuple[int, int, int], words: str
+) -> None:
     error = await failure(bytes((3, 0, 0, 0, 0, 4, 0, *answer)))
     assert isinstance(error, Transient)
     assert error.problem == words
@@ -150,12 +154,12 @@ async def test_a_transient_rejection_is_transient(answer: tuple[int, int, int], 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((1, 1, 7), "association rejected (1,1,7): called AE title not recognized"),
-        ((1, 1, 3), "association rejected (1,1,3): calling AE title not recognized"),
-        ((1, 2, 2), "association rejected (1,2,2): protocol version not supported"),
+        ((1, 1, 7), "association rejected permanently: called AE title not recognised (1,1,7)"),
+        ((1, 1, 3), "association rejected permanently: calling AE title not recognised (1,1,3)"),
+        ((1, 2, 2), "association rejected permanently: protocol version not supported (1,2,2)"),
     ],
 )
-async def test_a_permanent_rejection_is_for_a_person(answer: tuple[int, int, int], words: str) -> None:
+async def test_f46_a_permanent_rejection_is_for_a_person(answer: tuple[int, int, int], words: str) -> None:
     error = await failure(bytes((3, 0, 0, 0, 0, 4, 0, *answer)))
     assert isinstance(error, Misconfigured)
     assert error.problem == words

@@ -13,12 +13,13 @@ import pytest
 from pydicom.data import get_testdata_file
 from starlette.types import ASGIApp, Message
 
-from router.config.model import HttpConfig
+from router.config.model import HttpConfig, Peer
 from router.dicom.envelope import Declared, Source
 from router.dicom.file_meta import meta_element
 from router.dicom.uids import Uid
 from router.dicomweb.multipart import PartLimits, closing, part_opening
 from router.errors import Refused, StorageError
+from router.net.callers import Callers
 from router.web.app import make_app
 from router.web.body import TooSlow, paced
 
@@ -127,6 +128,7 @@ async def ask(
     path: str = "/dicom-web/studies",
     method: str = "POST",
     headers: Sequence[tuple[str, str]] = (("content-type", TYPE), ("host", "pacs:8080")),
+    client: str = "127.0.0.1",
 ) -> Answer:
     """Send a request in the given chunks; back-pressure as in a server: a chunk is there when it is asked for."""
     waiting = list(chunks)
@@ -154,7 +156,7 @@ async def ask(
         "query_string": b"",
         "root_path": "",
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
-        "client": ("10.1.2.3", 40000),
+        "client": (client, 40000),
         "server": ("127.0.0.1", 8080),
     }
     await app(scope, receive, send)
@@ -185,7 +187,7 @@ async def test_all_stored_is_200_and_names_each_instance(chunk: int) -> None:
     assert answer.uids("00081199") == ["1.2.1", "1.2.2"]
     assert answer.json["00081190"] == {"vr": "UR"}
     assert door.stored == {"1.2.1": b"one", "1.2.2": b"two" * 1000}
-    assert door.source == Source("STOW-RS", "10.1.2.3")
+    assert door.source == Source("STOW-RS", "127.0.0.1")
     assert door.closed == 1
 
 
@@ -464,3 +466,19 @@ async def test_b52_our_own_slowness_is_not_held_against_the_sender() -> None:
         received += len(chunk)
         await anyio.sleep(0.06)
     assert received == 3
+
+
+@pytest.mark.parametrize("client", ["10.1.2.3", "::ffff:10.1.2.3", "", "testclient"])
+async def test_a_stranger_is_403_before_anything_is_read_and_told_where_to_be_registered(client: str) -> None:
+    door = FakeDoor()
+    answer = await ask(make_app(HttpConfig(), door), [body_of(part10("1.2.1"))], client=client)
+    assert (answer.status, answer.headers["content-type"]) == (403, "application/problem+json")
+    assert b"[peers]" in answer.body
+    assert door.source is None
+
+
+@pytest.mark.parametrize("client", ["10.1.2.3", "::ffff:10.1.2.3", "127.0.0.1", "::1"])
+async def test_a_registered_address_and_loopback_may_store(client: str) -> None:
+    callers = Callers({"ct1": Peer(name="ct1", ae_title="CT1", address="10.1.0.0/16")})
+    app = make_app(HttpConfig(), FakeDoor(), may_call=callers.allows_request)
+    assert (await ask(app, [body_of(part10("1.2.1"))], client=client)).status == 200

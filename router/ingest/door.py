@@ -1,4 +1,7 @@
-"""What the web front asks of whoever takes the instances: `router.ingest` in the daemon, a folder in the demo."""
+"""The door as both fronts see it: what they ask of whoever takes the instances.
+
+`ingest.visit.Ingest` is the door in the daemon; the demo's receivers put a folder in its place.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ class Reception(Protocol):
         """Take bytes of the data set; the view holds only until this returns. Raises Refused or StorageError."""
 
     async def accept(self, *, study_instance_uid: Uid | None = None) -> None:
-        """Make it durable; `study_instance_uid` is the one it must have.
+        """Make it durable: when this returns, the sender may hear Success.
 
-        Raises Refused or StorageError; the instance is then gone.
+        `study_instance_uid` is the one that it must have. Raises Refused or StorageError; the instance is then gone.
         """
 
     async def discard(self) -> None:
@@ -25,21 +28,20 @@ class Reception(Protocol):
 
 
 class Visit(Protocol):
-    """What one request brings."""
+    """What one association or request brings."""
 
     def receive(self, declared: Declared) -> Reception:
         """Begin an instance. Raises Refused."""
-        ...
 
     async def close(self) -> None:
-        """The request is over. Never raises."""
+        """The association or request is over. Never raises."""
 
 
 class Door(Protocol):
     """The way in."""
 
-    def open_visit(self, source: Source) -> Visit: ...
+    def open_visit(self, source: Source) -> Visit:
+        """Begin what one sender brings."""
 
     def has_room(self) -> bool:
-        """Whether new requests should be let in."""
-        ...
+        """Whether new associations and requests should be let in."""
