@@ -101,6 +101,7 @@ def parked(
     columns = ("PARKED", "DESTINATION", "SOP INSTANCE UID", "TRIES", "STATUS", "REASON…")
     print_table(columns, (_parked_row(row, loaded) for row in found))
     _say_if_cut(found, limit)
+    print_lines("", "When the cause is mended: sendrs retry")
     return ExitCode.OK
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import anyio
+import msgspec
 
 from router.cli.console import count_of, print_json, print_lines
 from router.cli.exits import ExitCode
@@ -28,7 +29,7 @@ from router.sending.parked import retry as retry_in
 def retry(config: ConfigOption, destination: DestinationOption = None, as_json: JsonOption = False) -> int:
     """Try again what is parked.
 
-    Mend what stood against it first: see sendrs parked. What is not running is sent after the next start.
+    Mend what stood against it first: see sendrs parked. A router that is not running sends it after its next start.
     """
     loaded = load_config(config)
     parked = read_journal(loaded.state.path, destinations_with_parked)
@@ -42,7 +43,7 @@ def retry(config: ConfigOption, destination: DestinationOption = None, as_json: 
     if running:
         report = ask(state, Retry(destination), Retried).report
     else:
-        set_up_logging(loaded.log)
+        set_up_logging(msgspec.structs.replace(loaded.log, level="warning"))
         report = anyio.run(_do_it_here, state, destination)
     if as_json:
         print_json(report)
@@ -61,9 +62,12 @@ def _print(report: RetryReport, config: Config, running: bool) -> None:
     if not report.retried and not report.overtaken:
         print_lines("Nothing is parked.")
         return
-    when = "is sent again now" if running else "is sent again when the router is started"
     if report.retried:
-        print_lines(f"{count_of(report.retried, 'instance', 'instances')} to {', '.join(report.destinations)}: {when}.")
+        print_lines(
+            f"Due again: {count_of(report.retried, 'instance', 'instances')} to {', '.join(report.destinations)}."
+        )
+        if not running:
+            print_lines("The router is not running: what is due goes out once it is started.")
     if report.overtaken:
         left = count_of(report.overtaken, "instance stays", "instances stay")
         print_lines(f"{left} parked: the same or a newer version went to the destination since.")

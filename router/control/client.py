@@ -13,7 +13,7 @@ from router.errors import PeerError, RouterError
 T = TypeVar("T", bound=Answer)
 
 ANSWER_S: Final = 60.0
-"""A retry of a million parked instances takes some twenty seconds."""
+"""A retry of a million parked instances takes some six seconds."""
 CHUNK_BYTES: Final = 64 * 1024
 
 

@@ -42,7 +42,7 @@ RELEASE_RP_PDU = bytes((RELEASE_RP, 0, 0, 0, 0, 4, 0, 0, 0, 0))
 
 # The first six bytes of those who took the DICOM port for another (B5, B6).
 _STRANGERS = (
-    (b"\x16\x03", "TLS ClientHello on a plain DICOM port: use the TLS port, or switch TLS off at the peer"),
+    (b"\x16\x03", "TLS ClientHello on a plain DICOM port: switch TLS off at the peer"),
     (b"\x15\x03", "TLS alert on a plain DICOM connection: the peer's port speaks TLS"),
     *(
         (method, "HTTP on a DICOM port")

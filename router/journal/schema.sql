@@ -119,7 +119,7 @@ CREATE TABLE attempt (
 );
 CREATE INDEX attempt_sub_operation ON attempt (sub_operation_id);
 
--- What a lane last knew of its destination, for people and for the next start.
+-- What a lane last knew of its destination, for people to see.
 CREATE TABLE destination (
   name                       TEXT PRIMARY KEY,
   state                      TEXT NOT NULL,                     -- 'ready', 'waiting', 'misconfigured'

@@ -132,7 +132,9 @@ def test_a_mistyped_command_line_is_answered_in_one_line(
     assert said(capsys) == ([], [line])
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "status", "jobs", "unrouted", "parked", "verify"])
+@pytest.mark.parametrize(
+    "command", ["serve", "check", "status", "jobs", "unrouted", "parked", "retry", "peers", "verify"]
+)
 def test_a_missing_configuration_is_one_line_and_78(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
@@ -176,7 +178,7 @@ def test_check_tells_everything_wrong_in_router_toml_at_once(capsys: pytest.Capt
     ]
 
 
-@pytest.mark.parametrize("command", ["status", "jobs", "unrouted", "parked", "verify"])
+@pytest.mark.parametrize("command", ["status", "jobs", "unrouted", "parked", "retry", "peers", "verify"])
 def test_before_the_first_start_the_lists_say_so(capsys: pytest.CaptureFixture[str], site: Path, command: str) -> None:
     assert run([command]) == ExitCode.STORAGE
     expected = f"sendrs: {site}/state does not exist: the router has not run with this configuration yet"
@@ -236,7 +238,7 @@ def test_uids_are_whole_and_on_one_line_however_narrow_the_terminal(
     out, _ = said(capsys)
     assert out[0].split() == ["PARKED", "DESTINATION", "SOP", "INSTANCE", "UID", "TRIES", "STATUS", "REASON"]
     assert out[1].split() == ["2023-11-14", "22:13:22", "archive", f"{UID}.1", "1", "A900H", "wrong", "class"]
-    assert len(out) == 2
+    assert out[2:] == ["", "When the cause is mended: sendrs retry"]
 
 
 def test_unrouted_escapes_what_would_break_a_line(capsys: pytest.CaptureFixture[str], used: Path) -> None:

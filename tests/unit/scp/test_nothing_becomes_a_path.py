@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import anyio
 import pytest
 from real_core import data_set, receiving, send
 from scp_harness import CT, EXPLICIT, associate_rq
@@ -111,8 +110,7 @@ async def test_titles_that_are_paths_but_allowed_are_only_text(elsewhere: Path) 
             assert (await caller.response())[0x0900] == 0
             await caller.release()
         assert [name for name in names(core.state) if not OURS.fullmatch(name)] == []
-        with anyio.fail_after(5):
-            assert await core.rows("SELECT count(DISTINCT calling_aet) FROM instance") == [(5,)]
+        assert await core.rows("SELECT count(DISTINCT calling_aet) FROM instance") == [(5,)]
     assert {name for name in names(elsewhere) if "/state/" not in name} == {
         "a",
         "a/site",
