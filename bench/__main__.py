@@ -42,7 +42,8 @@ def machine() -> str:
     cpus = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in cpus if "model name" in line), platform.machine())
     return (
-        f"{os.cpu_count()} cores {model}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores {model}, Linux {platform.release().split('-')[0]}, "
+        f"Python {platform.python_version()}, "
         f"{memory.dcmtk_version().strip('$ ').split(' ', 1)[1]}, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     )
 

@@ -20,6 +20,8 @@ from hypercorn.config import Config as HypercornConfig
 from starlette.types import ASGIApp
 
 from router.config.model import Config, Destination, DimseDestination, Listen, StowDestination
+from router.control.language import socket_of
+from router.control.server import serve_control
 from router.delivery.cstore import CStoreCourier
 from router.delivery.stow import StowCourier
 from router.dicom.uids import AETitle
@@ -113,6 +115,8 @@ class _Daemon:
         log.info("swept", seconds=round(time.monotonic() - began, 3), **report.counts())
         async with anyio.create_task_group() as parts:
             parts.start_soon(self._journal.watch)
+            control = socket_of(self._config.state.path)
+            await parts.start(serve_control, control, self._journal, self._lanes.wake, self._scp.pending_peers)
             await parts.start(self._lanes.run)
             async with anyio.create_task_group() as fronts:
                 dicom = await fronts.start(self._scp.run)
@@ -194,7 +198,10 @@ def _needs_restart(before: Config, after: Config) -> list[str]:
     fixed = {
         "[dicom] listen": (before.dicom.listen, after.dicom.listen),
         "[dicom] max_pdu_bytes": (before.dicom.max_pdu_bytes, after.dicom.max_pdu_bytes),
+        "[dicom] connections_per_s": (before.dicom.connections_per_s, after.dicom.connections_per_s),
+        "[dicom] connections_burst": (before.dicom.connections_burst, after.dicom.connections_burst),
         "[http]": (before.http, after.http),
+        "[log]": (before.log, after.log),
         "[state] path": (before.state.path, after.state.path),
     }
     return [name for name, (old, new) in fixed.items() if old != new]

@@ -1,7 +1,7 @@
-"""The error tree: one class for each thing a caller does about it. Fields, not prose; no class here imports anything of ours.
+"""The error tree: one class for each thing a caller does about it. Fields, not prose; imports nothing of ours.
 
-`ConfigError` is for the person who wrote the file, `Refused` is us saying no to a peer, `PeerError` is a peer breaking its
-protocol, `DeliveryError` is a destination not taking an instance, `StorageError` is our own disk or journal failing.
+`ConfigError` is for the person who wrote the file, `Refused` is us saying no to a peer, `PeerError` is a peer breaking
+its protocol, `DeliveryError` is a destination not taking an instance, `StorageError` our own disk or journal failing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,8 @@ class ConfigError(RouterError):
     """One thing that is wrong in a configuration or rule file, said so that a person can mend it."""
 
     def __init__(self, file: str, where: str, problem: str, allowed: str = "", hint: str = "", line: int | None = None):
-        self.file, self.where, self.problem, self.allowed, self.hint, self.line = (
-            file,
-            where,
-            problem,
-            allowed,
-            hint,
-            line,
-        )
+        self.file, self.where, self.line = file, where, line
+        self.problem, self.allowed, self.hint = problem, allowed, hint
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -54,7 +48,10 @@ class Refused(RouterError):
 
 
 class PeerError(RouterError):
-    """A peer's bytes break its protocol. `abort_reason` is the A-ABORT provider reason where DIMSE is spoken (PS3.8 Table 9-26)."""
+    """A peer's bytes break its protocol.
+
+    `abort_reason` is the A-ABORT provider reason where DIMSE is spoken (PS3.8 Table 9-26).
+    """
 
     def __init__(self, problem: str, abort_reason: int = 0):
         self.problem, self.abort_reason = problem, abort_reason

@@ -32,6 +32,12 @@ STOP_S = 60.0
 PACKAGES = {"Orthanc": "orthanc orthanc-dicomweb"}
 """The Debian package of a program; dcmtk for all others."""
 
+_OURS = str(Path(sys.prefix) / "bin")
+_PROGRAMS = ":".join(
+    [*(place for place in os.environ.get("PATH", "").split(":") if place != _OURS), "/usr/sbin", "/sbin"]
+)
+"""Where peers are looked for. Not in our own environment: pynetdicom puts a storescp and an echoscu there."""
+
 ORTHANC_PLUGIN_FOLDERS = (
     Path("/usr/share/orthanc/plugins"),
     Path("/usr/lib/orthanc"),
@@ -41,7 +47,7 @@ ORTHANC_PLUGIN_FOLDERS = (
 
 def require(program: str) -> str:
     """Give the path of `program`, or skip the calling test saying how to install it (fail it under CI=true)."""
-    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    path = shutil.which(program, path=_PROGRAMS)
     if path is None:
         _missing(f"{program} is not on this machine: sudo apt-get install {PACKAGES.get(program, 'dcmtk')}")
     return path

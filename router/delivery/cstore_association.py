@@ -79,7 +79,7 @@ class StoreAssociation:
         context_id = self._begin(delivery)
         try:
             view, size = memoryview(content), len(content)
-            for start in range(0, size, PIECE_BYTES):
+            for start in range(0, max(size, 1), PIECE_BYTES):  # an empty data set is one empty fragment
                 self._sent_whole = start + PIECE_BYTES >= size
                 piece = view[start : start + PIECE_BYTES]
                 self._stream.layer.send_data(context_id, piece, last=self._sent_whole)

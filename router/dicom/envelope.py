@@ -1,6 +1,6 @@
 """What we know of an instance besides its data set: where it came from and what it declared itself to be.
 
-Both travel with the file, in its File Meta Information (PS3.10 §7.1), so that the journal can be rebuilt from the store.
+Both travel with the file, in its File Meta Information (PS3.10 §7.1): the journal can be rebuilt from the store.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Declared(msgspec.Struct, frozen=True):
-    """What the sender says that it sends: the C-STORE command or the File Meta of a STOW part. Not yet checked against the data set."""
+    """What the sender says that it sends, in the C-STORE command or the File Meta of a STOW part.
+
+    Not yet checked against the data set.
+    """
 
     sop_class_uid: Uid
     sop_instance_uid: Uid

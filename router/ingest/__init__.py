@@ -1,3 +1,4 @@
-"""The one door in: facts and chunks in, durable and routed instances out. `visit` is the door, `sweep` the start,
-`verify` the proof.
+"""The one door in: facts and chunks in, durable and routed instances out.
+
+`door` is what the fronts see of it, `visit` the door itself, `sweep` the start, `verify` the proof.
 """

@@ -1,6 +1,4 @@
-"""Whether there is room for more: below the floor nothing new is taken, and nothing is ever deleted to make room
-(D7).
-"""
+"""Whether there is room for more (D7): below the floor nothing new is taken; nothing is ever deleted to make room."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from router.ingest.facts import (
 from router.ingest.room import Room
 from router.journal import requests
 from router.journal.acceptance import accept, drop_instance, mark_flushed
-from router.journal.journal import Journal
+from router.journal.journal import Journal, Told
 from router.journal.records import Acceptance, Accepted, QuietUnitRow, RouteRow
 from router.journal.writer import CommitUnknown
 from router.rules.decision import Decision
@@ -128,8 +128,14 @@ class Visit:
         decision: Decision,
         stored: StoredFile,
     ) -> Acceptance:
-        """Put all together that is journalled of one instance. Each rule and destination has one send request a
-        visit.
+        """Put all together that is journalled of one instance that is stored already."""
+        return self.prepare(declared, source, received_at, facts, decision)(stored)
+
+    def prepare(
+        self, declared: Declared, source: Source, received_at: float, facts: Facts, decision: Decision
+    ) -> Callable[[StoredFile], Acceptance]:
+        """Put all together that is journalled of one instance, but for where it is stored: what is given adds that, on
+        any thread. Each rule and destination has one send request a visit.
         """
         ingest, note = self.ingest, facts.note
         if decision.problem:
@@ -143,16 +149,16 @@ class Visit:
                 uid = known[route.rule, route.destination] = new_uid()
             routes.append(RouteRow(route.rule, route.destination, uid))
         due_at = ingest.now() + ingest.config.rules.quiet_period_s if decision.votes else 0.0
-        return Acceptance(
-            facts.study,
-            facts.series,
-            facts.instance_row(declared, source, received_at, stored, note),
-            tuple(routes),
-            tuple(
-                QuietUnitRow(vote.rule, vote.level, vote.destinations, vote.matched, vote.vetoed, due_at)
-                for vote in decision.votes
-            ),
+        units = tuple(
+            QuietUnitRow(vote.rule, vote.level, vote.destinations, vote.matched, vote.vetoed, due_at)
+            for vote in decision.votes
         )
+
+        def complete(stored: StoredFile) -> Acceptance:
+            instance = facts.instance_row(declared, source, received_at, stored, note)
+            return Acceptance(facts.study, facts.series, instance, tuple(routes), units)
+
+        return complete
 
     def accepted(self, acceptance: Acceptance, accepted: Accepted) -> None:
         """Remember which send requests there are now, tell of a conflict, wake the lanes."""
@@ -236,14 +242,12 @@ class Reception:
         with anyio.CancelScope(shield=True):
             try:
                 facts, decision = self._judge(study_instance_uid)
-                stored = await self._writer.finish()
-            except NoSpace as error:
-                await self._writer.discard()
-                raise Refused(OUT_OF_RESOURCES, "no space left") from error
+                visit = self._visit
+                complete = visit.prepare(self._declared, visit.source, self._received_at, facts, decision)
             except BaseException:
                 await self._writer.discard()
                 raise
-            await self._settle(facts, decision, stored)
+            await self._store(complete)
 
     async def discard(self) -> None:
         """Leave nothing behind: the sender broke off. Never raises."""
@@ -263,32 +267,43 @@ class Reception:
             raise Refused(CANNOT_UNDERSTAND, header.problem or "data set cannot be understood")
         return facts, decision
 
-    async def _settle(self, facts: Facts, decision: Decision, stored: StoredFile) -> None:
-        """Journal while the flush goes on, then wait for the flush. The bytes are all in the file by now."""
+    async def _store(self, complete: Callable[[StoredFile], Acceptance]) -> None:
+        """Write, then journal while the flush goes on, on the threads that do it; wait for both."""
         visit, writer = self._visit, self._writer
         ingest = visit.ingest
-        acceptance = visit.acceptance(self._declared, visit.source, self._received_at, facts, decision, stored)
-        ingest.unflushed[stored.file] = writer
+        journalled: list[Acceptance] = []
+
+        def journal(stored: StoredFile, told: Told) -> None:
+            """Journal the instance: all its bytes are in the file by now. Runs on a thread of the store."""
+            ingest.unflushed[stored.file] = writer
+            acceptance = complete(stored)
+            journalled.append(acceptance)
+            ingest.journal.hand_in(partial(accept, acceptance=acceptance), told)
+
         try:
-            accepted = await self._journal(acceptance)
+            accepted = await writer.finish_beside(journal)
+            [acceptance] = journalled
+            accepted = await self._trust(accepted, acceptance)
         except CommitUnknown:
             raise  # nothing is deleted: the next start sees what became of the transaction
-        except Exception:
+        except Exception as error:
             # nothing was written. (A cancellation is no Exception: its transaction is committed all the same.)
-            del ingest.unflushed[stored.file]
+            for acceptance in journalled:
+                del ingest.unflushed[acceptance.instance.file]
             await writer.discard()
+            if isinstance(error, NoSpace):
+                raise Refused(OUT_OF_RESOURCES, "no space left") from error
             raise
         if accepted.coalesced:
-            del ingest.unflushed[stored.file]
+            del ingest.unflushed[acceptance.instance.file]
             await writer.discard()
         else:
-            await self._wait_for_flush(accepted, stored)
+            await self._wait_for_flush(accepted, acceptance.instance.file)
         visit.accepted(acceptance, accepted)
 
-    async def _journal(self, acceptance: Acceptance) -> Accepted:
-        """Journal the instance; a repeat shares the earlier file only when that is whole and on the disk."""
+    async def _trust(self, accepted: Accepted, acceptance: Acceptance) -> Accepted:
+        """Let a repeat share the earlier file only when that is whole and on the disk; else journal it anew."""
         ingest = self._visit.ingest
-        accepted = await ingest.journal.write(partial(accept, acceptance=acceptance))
         for _ in range(MAX_DISTRUSTS):
             if not accepted.coalesced or await self._is_safe(accepted, acceptance):
                 return accepted
@@ -311,15 +326,15 @@ class Reception:
             StoredFile(accepted.file, accepted.data_set_offset, instance.data_set_bytes, instance.data_set_sha256)
         )
 
-    async def _wait_for_flush(self, accepted: Accepted, stored: StoredFile) -> None:
+    async def _wait_for_flush(self, accepted: Accepted, file: str) -> None:
         """Wait until the file is on the disk; if it does not get there, take the instance back."""
         ingest = self._visit.ingest
         try:
             await self._writer.flush()
         except StorageError:
             # stays in `unflushed` until its row is gone, so that no repeat ever relies on it
-            await ingest.journal.write(partial(drop_instance, file=stored.file))
-            del ingest.unflushed[stored.file]
+            await ingest.journal.write(partial(drop_instance, file=file))
+            del ingest.unflushed[file]
             raise
-        del ingest.unflushed[stored.file]
+        del ingest.unflushed[file]
         ingest.journal.post(partial(mark_flushed, instance_ids=(accepted.instance_id,)))

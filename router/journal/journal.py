@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -37,7 +37,7 @@ WAITING_OPERATIONS: Final = 4_096
 them.
 """
 LAZY_S: Final = 1.0
-"""What is posted rides with the next transaction, or has its own after so long."""
+"""What is posted rides with the next transaction, or has its own when there was none for so long."""
 IDLE_S: Final = 5.0
 """After so long without a transaction what is in the write-ahead log is copied into the database."""
 READING_CONNECTIONS: Final = 2
@@ -46,7 +46,9 @@ FAILURES_WINDOW_S: Final = 600.0
 
 Operation = Callable[[WritingConnection], T]
 """What one transaction is to do. It may be run again after a rollback, so it changes nothing but the database."""
-Waiting = tuple[Operation[Any], asyncio.Future[Any] | None]
+Told = Callable[[Any, BaseException | None], None]
+"""Told on the writer's thread what came of an operation: its result, or the error."""
+Waiting = tuple[Operation[Any], asyncio.Future[Any] | Told | None]
 
 
 class JournalFailed(StorageError):
@@ -63,13 +65,18 @@ class Journal:
         self._readers = Readers(path, READING_CONNECTIONS)
         self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Waiting] = deque()
-        self._notes: list[Waiting] = []
         self._outside: deque[asyncio.Future[None]] = deque()
-        self._running = False
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self._last_failure: float | None = None
         self._failed: asyncio.Future[JournalFailed] = self._loop.create_future()
+        # shared with the threads, under the lock
+        self._lock = threading.Lock()
+        self._waiting: deque[Waiting] = deque()
+        self._notes: list[Waiting] = []
+        self._batch: list[Waiting] = []
+        self._running = False
+        self._last_end = 0.0
         self._still: asyncio.Future[None] | None = None
 
     @classmethod
@@ -106,18 +113,27 @@ class Journal:
         if self._failed.done():
             raise self._failed.result()
         done: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.append((operation, done))
-        if not self._running:
-            self._start()
+        self._put((operation, done))
         return await done
+
+    def hand_in(self, operation: Operation[T], told: Told) -> None:
+        """Run `operation` in the next transaction, as `write` does, but for a caller on any thread.
+
+        `told(result, error)` hears what `write` would give or raise, as soon as that is known, on some thread; it must
+        not raise, and must not wait.
+        """
+        if self._failed.done():
+            told(None, self._failed.result())
+        else:
+            self._put((operation, told))
 
     def post(self, operation: Operation[Any]) -> None:
         """Have `operation` ride with the next transaction. Nobody waits for it; after a failure it may be lost
         (that is logged).
         """
-        self._notes.append((operation, None))
-        if not self._running and len(self._notes) == 1:
-            self._set_timer(LAZY_S, self._start)
+        with self._lock:
+            self._notes.append((operation, None))
+        self._look_again()
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run `query` in one read transaction on a read-only connection. Raises StorageError; longest two seconds."""
@@ -127,51 +143,93 @@ class Journal:
         """Wait until the journal cannot go on, then raise JournalFailed. Runs in the root task group."""
         raise await asyncio.shield(self._failed)
 
-    def _start(self) -> None:
-        """Hand the next batch to the writer's thread, with all that was posted."""
-        if self._running or not (self._waiting or self._notes):
-            return
-        self._set_timer(None)
-        self._running = True
-        batch, self._notes = self._notes, []
-        batch += [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_OPERATIONS))]
-        self._writer.hand_over([operation for operation, _ in batch], partial(self._end, batch))
+    def _put(self, waiting: Waiting) -> None:
+        with self._lock:
+            self._waiting.append(waiting)
+            if self._running:
+                return
+            self._running = True
+        self._writer.hand_over(self._next, self._end)
 
-    def _end(self, batch: Sequence[Waiting], report: BatchReport) -> None:
-        """Release everybody of a batch and go on with the next. Runs on the loop."""
-        self._running = False
-        for (_, done), (result, error) in zip(batch, report.outcomes, strict=True):
-            if done is None:
+    def _start(self) -> None:
+        """Have a transaction for what waits or was posted, if one is not running."""
+        with self._lock:
+            if self._running or not (self._waiting or self._notes):
+                return
+            self._running = True
+        self._writer.hand_over(self._next, self._end)
+
+    def _next(self) -> Sequence[Operation[Any]]:
+        """Take the next batch, with all that was posted. Runs on the writer's thread."""
+        with self._lock:
+            batch, self._notes = self._notes, []
+            batch += [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_OPERATIONS))]
+        self._batch = batch
+        return [operation for operation, _ in batch]
+
+    def _end(self, report: BatchReport) -> bool:
+        """Release everybody of the batch; say whether to go on with the next. Runs on the writer's thread."""
+        batch, self._batch = self._batch, []
+        to_loop = report.failure is not None
+        for (_, told), (result, error) in zip(batch, report.outcomes, strict=True):
+            if isinstance(told, asyncio.Future) or (told is None and error is not None):
+                to_loop = True
+            elif told is not None:
+                told(result, error)
+        with self._lock:
+            self._last_end = self._loop.time()
+            if report.failure is None:
+                self._running = bool(self._waiting)
+            # else it stays so until the loop has decided whether to go on
+            go_on = self._running and report.failure is None
+            still = None if self._running else self._still
+        if to_loop:
+            self._loop.call_soon_threadsafe(self._release, batch, report)
+        if still is not None:
+            self._loop.call_soon_threadsafe(_settle, still)
+        elif self._timer is None:
+            self._loop.call_soon_threadsafe(self._look_again)
+        return go_on
+
+    def _release(self, batch: Sequence[Waiting], report: BatchReport) -> None:
+        """Release those of a batch who wait on the loop."""
+        for (_, told), (result, error) in zip(batch, report.outcomes, strict=True):
+            if told is None:
                 if error is not None:
                     log.warning("journal note lost", problem=str(error))
-            elif done.done():
+            elif not isinstance(told, asyncio.Future) or told.done():
                 continue
             elif error is None:
-                done.set_result(result)
+                told.set_result(result)
             else:
-                done.set_exception(error)
+                told.set_exception(error)
         if report.failure is not None:
-            self._count_failure(report.failure)
+            self._go_on_after(report.failure)
+        self._let_in(WAITING_OPERATIONS - len(self._waiting))
+
+    def _go_on_after(self, failure: CommitUnknown) -> None:
+        """Go on with those who wait, or send them away when the journal is given up."""
+        self._count_failure(failure)
         if self._failed.done():
             self._give_up(self._failed.result())
-        self._let_in(WAITING_OPERATIONS - len(self._waiting))
-        if self._waiting:
-            self._start()
-            return
-        if self._still is not None and not self._still.done():
-            self._still.set_result(None)
-        if self._notes:
-            self._set_timer(LAZY_S, self._start)
-        else:
-            self._set_timer(IDLE_S, self._writer.tidy)
+        with self._lock:
+            self._running = False
+        self._start()
+        if self._still is not None and not self._running:
+            _settle(self._still)
 
     def _give_up(self, failed: JournalFailed) -> None:
         """Send everybody away; those who are let in afterwards are told by `write`."""
-        for _, done in self._waiting:
-            if done is not None and not done.done():
-                done.set_exception(failed)
-        self._waiting.clear()
-        self._notes.clear()
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._notes.clear()
+        for _, told in waiting:
+            if isinstance(told, asyncio.Future):
+                if not told.done():
+                    told.set_exception(failed)
+            elif told is not None:
+                told(None, failed)
         self._let_in(len(self._outside))
 
     def _let_in(self, room: int) -> None:
@@ -187,18 +245,36 @@ class Journal:
         if (second or failure.fatal) and not self._failed.done():
             self._failed.set_result(JournalFailed(str(failure)))
 
-    def _set_timer(self, delay_s: float | None, callback: Callable[[], None] | None = None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if delay_s is not None and callback is not None:
-            self._timer = self._loop.call_later(delay_s, callback)
+    def _look_again(self) -> None:
+        """See to it that somebody looks after what was posted, and after the log when nothing more comes."""
+        if self._timer is None and not self._closed:
+            self._timer = self._loop.call_later(LAZY_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        quiet_s = self._loop.time() - self._last_end
+        if self._notes and quiet_s >= LAZY_S:
+            self._start()
+        elif not self._running and quiet_s >= IDLE_S:
+            self._writer.tidy()
+            return
+        self._look_again()
 
     async def _close(self) -> None:
-        while self._running or self._waiting or self._notes:
+        while True:
             self._start()
-            self._still = self._loop.create_future()
-            await asyncio.shield(self._still)
-        self._set_timer(None)
+            with self._lock:
+                if not self._running:
+                    break
+                still = self._still = self._loop.create_future()
+            await asyncio.shield(still)
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         await self._readers.close()
         await self._writer.close(clean=not self._failed.done())
+
+
+def _settle(still: asyncio.Future[None]) -> None:
+    if not still.done():
+        still.set_result(None)

@@ -51,8 +51,9 @@ class StateLock:
 
 
 def holder_of(state: Path) -> int | None:
-    """Name the process that has the folder locked, None when there is none. Takes the lock for an instant to find
-    out.
+    """Name the process that has the folder locked, 0 when it left no number, None when there is none.
+
+    To find out, it takes the lock for an instant.
     """
     try:
         fd = os.open(state / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -75,8 +75,9 @@ class Readers:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `query` in one read transaction and give its result. Raises StorageError, QueryTooLong after two
-        seconds.
+        """Run `query` in one read transaction and give its result.
+
+        Raises StorageError; QueryTooLong after two seconds.
         """
         conn = await self._take()
         timer = asyncio.get_running_loop().call_later(READ_LIMIT_S, conn.break_off)
@@ -135,8 +136,9 @@ class Readers:
 
 @asynccontextmanager
 async def open_readonly(state: Path) -> AsyncIterator[Readers]:
-    """Open the journal of a state folder to look at it, beside a running daemon or without one. Raises
-    StorageError, JournalTooNew.
+    """Open the journal of a state folder to look at it, beside a running daemon or without one.
+
+    Raises StorageError, JournalTooNew.
     """
     path = state / FILE_NAME
     if not path.exists():

@@ -58,8 +58,9 @@ class InstanceRow(msgspec.Struct, frozen=True):
 
 
 class RouteRow(msgspec.Struct, frozen=True):
-    """One destination that a rule wants an instance sent to, in the send request `transaction_uid` (made when it is
-    new).
+    """One destination that a rule wants an instance sent to.
+
+    `transaction_uid` is the send request that it goes with, made when it is new.
     """
 
     rule: str
@@ -79,8 +80,9 @@ class QuietUnitRow(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """All facts of one received instance, journalled in one transaction. `study` and `series` are None for a
-    non-patient instance.
+    """All facts of one received instance, journalled in one transaction.
+
+    `study` and `series` are None for a non-patient instance.
     """
 
     study: StudyRow | None

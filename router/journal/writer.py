@@ -4,7 +4,6 @@ them (D7, D9, D10).
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import time
@@ -105,21 +104,25 @@ class Writer(aiosqlite.Connection):
         await start(self)
         return self._opened
 
-    def hand_over(self, operations: Sequence[Operation], done: Callable[[BatchReport], None]) -> None:
-        """Run a batch on the thread and call `done` on the loop; then see whether a checkpoint is due."""
-        loop = asyncio.get_running_loop()
+    def hand_over(self, take: Callable[[], Sequence[Operation]], done: Callable[[BatchReport], bool]) -> None:
+        """Run what `take` gives on the thread and tell `done` there; then see whether a checkpoint is due, and do all
+        that again when `done` said so. May be called on any thread.
+        """
 
         def work() -> None:
+            operations = take()
             try:
                 report = self._transact(operations)
             except BaseException as error:  # noqa: BLE001 - the edge of the writer's thread: nobody may wait for ever
                 failure = CommitUnknown(f"journal writer failed: {error}", fatal=True)
                 failure.__cause__ = error
                 report = BatchReport([(None, failure)] * len(operations), failure)
-            loop.call_soon_threadsafe(done, report)
+            again = done(report)
             self._uncopied += 1
             if self._uncopied >= CHECKPOINT_TRANSACTIONS:
                 self._checkpoint("PASSIVE")
+            if again:
+                self._tx.put_nowait((None, work))
 
         self._tx.put_nowait((None, work))
 

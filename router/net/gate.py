@@ -1,5 +1,4 @@
-"""Where one task waits for a callback of the transport, with a deadline. A wait that is answered in time costs no timer
-of its own.
+"""Where one task waits for a callback of the transport, with a deadline.
 
 A cancel scope and a timer for each wait cost more than the rest of a small C-STORE; here one timer serves all waits of
 a gate and is only moved on when it fires.

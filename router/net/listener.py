@@ -1,8 +1,8 @@
-"""The listening socket of the DIMSE front: who may open a connection, one task for each. Knows nothing of associations'
-contents.
+"""The listening socket of the DIMSE front: who may open a connection, one task for each.
 
-Bounds what strangers cost (B46, F60): a bucket of connections for each address, a cap on all connections. When file
-descriptors run out, asyncio stops accepting for a second, says so in its log, and goes on (F61).
+Knows nothing of what associations carry. Bounds what strangers cost (B46, F60): a bucket of connections for each
+address, a cap on all connections. When file descriptors run out, asyncio stops accepting for a second, says so in its
+log, and goes on (F61).
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ BACKLOG = 128
 ACCEPTED_AT_ONCE = 8
 """Connections taken in one turn of the loop; asyncio logs a failure for each when descriptors run out (F61)."""
 STRANGERS = 256
-"""Connections beyond the associations: not yet associated, or on their way out. Beyond that the oldest of them goes
-(F60).
-"""
+"""Connections beyond the associations: not yet associated, or on their way out. After that the oldest goes (F60)."""
 
 _REPLACEABLE = frozenset({State.AWAIT_REQUEST, State.AWAIT_CLOSE, State.CLOSED})
 
@@ -64,10 +62,9 @@ class Listener:
         return len(self._streams)
 
     async def serve(self, *, task_status: TaskStatus[Listen] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Accept until `stop`, then wait for the handlers that run. Reports the address bound. Raises OSError when it
-        cannot listen.
+        """Accept until `stop`, then wait for the handlers that run; reports the address bound.
 
-        Cancel it to end the handlers too.
+        Raises OSError when it cannot listen. Cancel it to end the handlers too.
         """
         loop = asyncio.get_running_loop()
         host, port = self._listen.host, self._listen.port

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_ADDRESSES = 4096
-"""Buckets kept at once, about 1 MiB. Beyond that the address that was quiet for longest is forgotten, and so has a full
-bucket again.
-"""
+"""Buckets kept at once, about 1 MiB. After that the address that was quiet for longest begins anew with a full one."""
 
 
 @dataclass(slots=True)
@@ -26,8 +24,9 @@ class ConnectionRate:
         self._buckets: dict[str, _Bucket] = {}
 
     def refusals(self, address: str) -> int:
-        """Take one connection from the bucket of `address`: 0 lets it in, else the number refused since the bucket was
-        last full.
+        """Take one connection from the bucket of `address`: 0 lets it in.
+
+        Otherwise it is the number refused since the bucket was last full.
         """
         now = self._clock()
         bucket = self._buckets.pop(address, None)

@@ -1,8 +1,7 @@
-"""The life of one association that a peer opens: request, answer, messages, end. One task; the slot is free and the
-visit closed before we wait for the peer to close the connection.
+"""The life of one association that a peer opens: request, answer, messages, end.
 
-Timers: ARTIM until the request is there and after our last PDU (PS3.8 §9.1.5), idle between events, and a floor under
-the data rate.
+One task; the slot is free and the visit closed before we wait for the peer to close the connection. Timers: ARTIM until
+the request is there and after our last PDU (PS3.8 §9.1.5), idle between events, and a floor under the data rate.
 """
 
 from __future__ import annotations
@@ -219,8 +218,9 @@ async def _converse(stream: AssociationStream, front: Front, service: StorageSer
 
 
 class _RateFloor:
-    """Ends an association whose data set drips. Only the time that we waited for the peer counts, not the time that our
-    disk took.
+    """Ends an association whose data set drips.
+
+    Only the time that we waited for the peer counts, not the time that our disk took.
     """
 
     __slots__ = ("_began", "_bytes", "_clock", "_stream", "_waited")

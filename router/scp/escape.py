@@ -1,5 +1,6 @@
-"""Text that a peer sent, made safe to stand in a log line: control characters, escapes and bidi marks are spelled out,
-length is bounded.
+"""Text that a peer sent, made safe to stand in a log line.
+
+Control characters, escapes and bidi marks are spelled out, length is bounded.
 """
 
 from __future__ import annotations

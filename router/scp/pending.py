@@ -1,5 +1,6 @@
-"""Callers that were turned away because nobody registered them (B11), kept for the person who sets the router up.
-Bounded, in memory.
+"""Callers that were turned away because nobody registered them (B11), for the person who sets the router up.
+
+Bounded, and in memory only; `sendrs peers` shows them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The DIMSE front as a whole: listens, serves Verification and Storage, hands instances to a `Door`. Stops in order,
-reloads its policy.
+"""The DIMSE front as a whole: listens, serves Verification and Storage, hands instances to a `Door`.
+
+Stops in order, reloads its policy.
 """
 
 from __future__ import annotations
@@ -71,10 +72,9 @@ class StorageScp:
         return self._front.pending_peers.listing()
 
     async def run(self, *, task_status: TaskStatus[Listen] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `stop` and until the last association has ended; reports the address bound. Raises OSError when
-        it cannot listen.
+        """Serve until `stop` and until the last association has ended; reports the address bound.
 
-        Cancel it to end at once: what is in hand is discarded, never acknowledged.
+        Raises OSError when it cannot listen. Cancel it to end at once: what is in hand is discarded, not acknowledged.
         """
         await self._listener.serve(task_status=task_status)
 

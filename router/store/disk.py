@@ -6,12 +6,15 @@ fail (L0).
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from router.errors import StorageError
 
+_SYNC_FILE_RANGE_WRITE: Final = 2
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -32,6 +35,8 @@ class Disk(Protocol):
 
     def fsync(self, fd: int, /) -> None: ...
 
+    def start_writing_back(self, fd: int, offset: int, size: int, /) -> None: ...
+
     def close(self, fd: int, /) -> None: ...
 
     def unlink(self, path: str, /) -> None: ...
@@ -41,12 +46,30 @@ class Disk(Protocol):
     def mkdir(self, path: str, mode: int = 0o777, /) -> None: ...
 
 
+def _find_write_back() -> Callable[[int, int, int], None]:
+    """Give what asks the system to begin writing a part of a file to the disk, where there is such a call (Linux).
+
+    Only a hint, which neither waits for the disk nor makes anything durable: its errors are told by the flush.
+    """
+    libc = ctypes.CDLL(None)
+    call = getattr(libc, "sync_file_range", None)
+    if call is None:
+        return lambda fd, offset, size: None
+    call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+    def start_writing_back(fd: int, offset: int, size: int) -> None:
+        call(fd, offset, size, _SYNC_FILE_RANGE_WRITE)
+
+    return start_writing_back
+
+
 class SystemDisk:
     open = staticmethod(os.open)
     write = staticmethod(os.write)
     pwrite = staticmethod(os.pwrite)
     fdatasync = staticmethod(os.fdatasync)
     fsync = staticmethod(os.fsync)
+    start_writing_back = staticmethod(_find_write_back())
     close = staticmethod(os.close)
     unlink = staticmethod(os.unlink)
     rename = staticmethod(os.rename)

@@ -1,16 +1,19 @@
 """One instance on its way to the disk: gathered, hashed, written, sealed, flushed. The event loop never touches the
 disk.
 
-A small instance costs one job on a thread: hash, one write, `written` is told, fdatasync, `flushed` is told. A
-large one is written in blocks while the next block is gathered. D2, D9.
+A small instance costs one job on a thread: hash, one write, then fdatasync while the journal commits beside it. A large
+one is hashed, written and sent on to the disk in blocks while the next ones are gathered, so that its flush has little
+left to wait for. D2, D9.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
+from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 import structlog
 
@@ -23,68 +26,120 @@ from router.store.workers import Workers, settle, tell
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 BLOCK_BYTES: Final = 256 * 1024
-"""Gathered before a thread is troubled. Two blocks are the most that one connection holds in memory (invariant 7)."""
+"""Gathered before a thread is troubled. Smaller blocks begin sooner and cost more changes between threads: 64 and 128
+KiB were not faster.
+"""
+MAX_BLOCKS: Final = 1
+"""Blocks of one instance that may wait for their thread; with the one being written and the one being gathered they are
+all that one connection holds in memory (invariant 7).
+"""
 SYNC_BYTES: Final = 64 * 1024**2
 """A large instance is flushed every so often while it comes in, so that its answer does not wait for gigabytes at
 the end.
 """
 
+Done = Callable[[T | None, BaseException | None], None]
+"""Told what came of something, result or error, once, on any thread."""
+Beside = Callable[[StoredFile, Done[T]], None]
+"""Begins what may run beside the flush, on a thread of the store, and does not wait for it. What it raises itself is
+its outcome.
+"""
+
 
 class Writer:
-    """Write chunks, then `finish`, then `flush`; or `discard`. One task at a time. Not durable before `flush`
-    returned.
+    """Write chunks, then `finish` or `finish_beside`, then `flush`; or `discard`. One task at a time. Not durable
+    before `flush` returned.
     """
 
     __slots__ = (
+        "_beside",
         "_blank",
         "_blanks",
+        "_blocks",
         "_buffer",
         "_disk",
+        "_finishing",
+        "_flush_problem",
         "_flushed",
         "_hash",
         "_length",
+        "_lock",
+        "_loop",
+        "_outcome",
         "_preface",
-        "_spilling",
+        "_problem",
+        "_result",
         "_suspect",
+        "_under_way",
         "_unsynced",
+        "_waiter",
         "_workers",
-        "_written",
+        "_working",
     )
 
     def __init__(
         self, preface: Preface, blanks: Blanks, disk: Disk, workers: Workers, suspect: Callable[[Blank], None]
     ):
         self._preface, self._blanks, self._disk, self._workers, self._suspect = preface, blanks, disk, workers, suspect
+        self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(preface.data)
-        self._length = -len(preface.data)
         self._blank: Blank | None = None
-        self._hash = hashlib.sha256()
-        self._unsynced = 0
-        self._spilling: asyncio.Future[StorageError | None] | None = None
-        self._written: asyncio.Future[StoredFile | StorageError] | None = None
+        self._beside: Beside[Any] | None = None
         self._flushed: asyncio.Future[StorageError | None] | None = None
+        self._outcome: asyncio.Future[tuple[Any, BaseException | None]] | None = None
+        self._hash = hashlib.sha256()
+        self._length = -len(preface.data)
+        self._unsynced = 0
+        # shared with the thread, under the lock
+        self._lock = threading.Lock()
+        self._blocks: deque[bytearray] = deque()
+        self._working = self._finishing = False
+        self._problem: StorageError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._under_way = 2  # the flush, and what goes on beside it
+        self._flush_problem: StorageError | None = None
+        self._result: tuple[object, BaseException | None] = None, None
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take data-set bytes; they are copied. Raises StorageError, NoSpace when the disk is full; then `discard`."""
         self._buffer += chunk
-        if len(self._buffer) >= BLOCK_BYTES:
-            await self._spill()
+        if len(self._buffer) < BLOCK_BYTES:
+            return
+        if self._blank is None:
+            self._blank = await self._blanks.take()
+        await self._until(lambda: len(self._blocks) < MAX_BLOCKS or self._problem is not None)
+        if self._problem is not None:
+            raise self._problem
+        block, self._buffer = self._buffer, bytearray()
+        self._pass_on(block)
 
     async def finish(self) -> StoredFile:
-        """Give the file, all bytes written and sealed; its flush goes on meanwhile. Raises StorageError; then
-        `discard`.
+        """Give the file when it is written, sealed, and its flush over; `flush` tells what became of that. Raises
+        StorageError; then `discard`.
+        """
+        return await self.finish_beside(_nothing_beside)
+
+    async def finish_beside(self, beside: Beside[T]) -> T:
+        """Write, seal and flush; when all bytes are written, begin `beside`, and return its result when both are over.
+
+        `flush` then tells what became of the flush. Raises StorageError when the bytes were not written (`beside` is
+        then not begun) and what `beside` ended with; in both cases the flush is over, `discard` then. Cancelling does
+        not stop it.
         """
         if self._blank is None:
             self._blank = await self._blanks.take()
-        await self._spilled()
-        loop = asyncio.get_running_loop()
-        self._written, self._flushed = loop.create_future(), loop.create_future()
-        self._workers.submit(lambda: self._complete(loop))
-        outcome = await self._written
-        if isinstance(outcome, StorageError):
-            raise outcome
-        return outcome
+        self._flushed = self._loop.create_future()
+        outcome = self._outcome = self._loop.create_future()
+        self._beside = beside
+        block, self._buffer = self._buffer, bytearray()
+        self._pass_on(block, finishing=True)
+        result, error = await outcome
+        if error is not None:
+            raise error
+        return cast(T, result)
 
     async def flush(self) -> None:
         """Wait until the file is on the disk. Raises StorageError; the file is then in suspect/, and is never
@@ -99,69 +154,93 @@ class Writer:
     async def discard(self) -> None:
         """Unlink the file. Safe at any time before the instance is journalled, and twice; never raises."""
         self._buffer = bytearray()
-        if self._spilling is not None:
-            await asyncio.shield(self._spilling)
-        if self._flushed is not None:
-            await asyncio.shield(self._flushed)
+        await self._until(lambda: not self._working)
         blank, self._blank = self._blank, None
         if blank is not None:
             closed = self._flushed is not None
             await self._workers.run(lambda: self._remove(blank, closed))
 
-    async def _spill(self) -> None:
-        """Hand the gathered block to a thread; at most one is under way."""
-        await self._spilled()
-        if self._blank is None:
-            self._blank = await self._blanks.take()
-        block, self._buffer = self._buffer, bytearray()
-        loop = asyncio.get_running_loop()
-        spilling = self._spilling = loop.create_future()
+    def _pass_on(self, block: bytearray, *, finishing: bool = False) -> None:
+        """Give a block to the thread that writes this instance's, or to a new one when there is none."""
+        with self._lock:
+            self._blocks.append(block)
+            self._finishing = finishing
+            begin = not self._working
+            self._working = True
+        if begin:
+            self._workers.submit(self._work)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that the thread does."""
+        while True:
+            with self._lock:
+                if condition():
+                    return
+                waiter = self._waiter = self._loop.create_future()
+            await waiter
+
+    # From here on everything but `_tell_both` runs on a thread, one at a time; what runs beside ends on its own.
+
+    def _work(self) -> None:
+        """Write what there is, and what comes meanwhile."""
         blank = self._blank
+        assert blank is not None
+        while True:
+            with self._lock:
+                block = self._blocks.popleft() if self._blocks else None
+                self._working = block is not None
+                last = self._finishing and not self._blocks
+                waiter, self._waiter = self._waiter, None
+            if waiter is not None:
+                tell(self._loop, settle, waiter, None)
+            if block is None:
+                return
+            if last:
+                self._complete(blank, block)
+            elif self._problem is None:
+                self._write_on(blank, block)
 
-        def job() -> None:
-            try:
-                self._write_block(blank.fd, block)
-                if self._unsynced >= SYNC_BYTES:
-                    self._unsynced = 0
-                    self._disk.fdatasync(blank.fd)
-            except Exception as error:  # noqa: BLE001 - the edge of a thread: somebody waits
-                tell(loop, settle, spilling, self._failed(blank, "cannot write an instance", error))
+    def _write_on(self, blank: Blank, block: bytearray) -> None:
+        try:
+            at = self._write_block(blank.fd, block)
+            if self._unsynced >= SYNC_BYTES:
+                self._unsynced = 0
+                self._disk.fdatasync(blank.fd)
             else:
-                tell(loop, settle, spilling, None)
+                self._disk.start_writing_back(blank.fd, at, len(block))
+        except Exception as error:  # noqa: BLE001 - the edge of a thread: somebody waits
+            self._problem = self._failed(blank, "cannot write an instance", error)
 
-        self._workers.submit(job)
-
-    async def _spilled(self) -> None:
-        """Wait for the block under way."""
-        if self._spilling is not None:
-            problem = await asyncio.shield(self._spilling)
-            if problem is not None:
-                raise problem
-
-    # From here on everything runs on a thread, one job at a time.
-
-    def _write_block(self, fd: int, block: bytearray) -> None:
+    def _write_block(self, fd: int, block: bytearray) -> int:
+        """Hash and write a block; give its place in the file."""
+        offset = len(self._preface.data)
         with memoryview(block) as view:
             # the preface, in the first block, is not part of the hash
-            self._hash.update(view[len(self._preface.data) :] if self._length < 0 else view)
+            self._hash.update(view[offset:] if self._length < 0 else view)
         write_all(self._disk, fd, block)
+        at = offset + self._length
         self._length += len(block)
         self._unsynced += len(block)
+        return at
 
-    def _complete(self, loop: asyncio.AbstractEventLoop) -> None:
-        assert self._blank is not None
-        assert self._written is not None
-        assert self._flushed is not None
-        blank = self._blank
-        try:
-            stored = self._seal(blank)
-        except Exception as error:  # noqa: BLE001 - the edge of a thread: somebody waits
+    def _complete(self, blank: Blank, block: bytearray) -> None:
+        """Write the last block and seal; begin what goes on beside, and flush."""
+        problem = self._problem
+        if problem is None:
+            try:
+                stored = self._seal(blank, block)
+            except Exception as error:  # noqa: BLE001 - the edge of a thread: somebody waits
+                problem = self._failed(blank, "cannot write an instance", error)
+        if problem is not None:
             self._close(blank.fd)
-            problem = self._failed(blank, "cannot write an instance", error)
-            tell(loop, settle, self._flushed, problem)
-            tell(loop, settle, self._written, problem)
+            self._end_flush(problem)
+            self._end_beside(None, problem)
             return
-        tell(loop, settle, self._written, stored)
+        assert self._beside is not None
+        try:
+            self._beside(stored, self._end_beside)
+        except Exception as error:  # noqa: BLE001 - the edge of a thread: somebody waits
+            self._end_beside(None, error)
         try:
             try:
                 self._disk.fdatasync(blank.fd)
@@ -171,9 +250,32 @@ class Writer:
             self._disk.close(blank.fd)
         except Exception as error:  # noqa: BLE001 - the edge of a thread: somebody waits
             self._suspect(blank)
-            tell(loop, settle, self._flushed, storage_error("cannot flush an instance", error))
+            self._end_flush(storage_error("cannot flush an instance", error))
         else:
-            tell(loop, settle, self._flushed, None)
+            self._end_flush(None)
+
+    def _end_flush(self, problem: StorageError | None) -> None:
+        self._flush_problem = problem
+        self._end_one()
+
+    def _end_beside(self, result: object, error: BaseException | None) -> None:
+        self._result = result, error
+        self._end_one()
+
+    def _end_one(self) -> None:
+        """Tell the loop when both have ended: one wake-up for the two of them."""
+        with self._lock:
+            self._under_way -= 1
+            both = not self._under_way
+        if both:
+            tell(self._loop, self._tell_both)
+
+    def _tell_both(self) -> None:
+        """Release who waits. Runs on the loop."""
+        assert self._flushed is not None
+        assert self._outcome is not None
+        settle(self._flushed, self._flush_problem)
+        settle(self._outcome, self._result)
 
     def _failed(self, blank: Blank, doing: str, error: Exception) -> StorageError:
         """A full disk leaves nothing behind; a file that an I/O error hit is kept aside and never used again (D9)."""
@@ -182,27 +284,26 @@ class Writer:
             self._suspect(blank)
         return problem
 
-    def _seal(self, blank: Blank) -> StoredFile:
-        """Write what is left, then size and hash in their place: in memory while nothing was spilled, else in the
+    def _seal(self, blank: Blank, block: bytearray) -> StoredFile:
+        """Write what is left, then size and hash in their place: in memory while nothing was written, else in the
         file.
         """
         offset = len(self._preface.data)
         if self._length < 0:
-            self._length += len(self._buffer)
-            with memoryview(self._buffer) as view:
+            self._length += len(block)
+            with memoryview(block) as view:
                 self._hash.update(view[offset:])
             digest = self._hash.digest()
             place, seal = self._preface.seal(self._length, digest)
-            self._buffer[place : place + len(seal)] = seal
-            write_all(self._disk, blank.fd, self._buffer)
+            block[place : place + len(seal)] = seal
+            write_all(self._disk, blank.fd, block)
         else:
-            self._write_block(blank.fd, self._buffer)
+            self._write_block(blank.fd, block)
             digest = self._hash.digest()
             place, seal = self._preface.seal(self._length, digest)
             written = self._disk.pwrite(blank.fd, seal, place)
             if written != len(seal):
                 raise OSError(f"only {written} of {len(seal)} bytes of the seal written")
-        self._buffer = bytearray()
         return StoredFile(blank.file, offset, self._length, digest)
 
     def _close(self, fd: int) -> None:
@@ -220,3 +321,7 @@ class Writer:
             pass
         except OSError as error:
             log.error("discarded file not removed, the next start will", file=blank.file, problem=error.strerror)
+
+
+def _nothing_beside(stored: StoredFile, done: Done[StoredFile]) -> None:
+    done(stored, None)

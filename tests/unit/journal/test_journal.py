@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import queue
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -143,6 +145,67 @@ async def test_what_is_posted_costs_no_commit_of_its_own_while_others_write(tmp_
             journal.post(put(f"behind {number}"))
         assert len(await journal.read(names)) == 59
         assert len(commits) == 20
+
+
+async def _handed_in(journal: Journal, operation: Callable[[WritingConnection], object]) -> tuple[object, object]:
+    """Hand in from another thread; give what is told there."""
+    told: queue.SimpleQueue[tuple[object, object]] = queue.SimpleQueue()
+
+    def hand_in() -> tuple[object, object]:
+        journal.hand_in(operation, lambda result, error: told.put((result, error)))
+        return told.get(timeout=10)
+
+    return await anyio.to_thread.run_sync(hand_in)
+
+
+async def test_a_thread_may_hand_in_and_is_told_when_it_is_committed(tmp_path: Path) -> None:
+    async with Journal.open(tmp_path) as journal:
+        result, error = await _handed_in(journal, lambda conn: (put("a")(conn), 42)[1])
+        assert (result, error) == (42, None)
+        assert await journal.read(names) == {"a"}
+
+
+async def test_what_a_thread_handed_in_fails_alone(tmp_path: Path) -> None:
+    async with Journal.open(tmp_path) as journal:
+        await journal.write(put("a"))
+        outcomes: list[tuple[object, object]] = []
+
+        async def expect_failure() -> None:
+            outcomes.append(await _handed_in(journal, put("a")))
+
+        async with anyio.create_task_group() as writers:
+            writers.start_soon(expect_failure)
+            for number in range(20):
+                writers.start_soon(journal.write, put(str(number)))
+        [(result, error)] = outcomes
+        assert result is None
+        assert isinstance(error, StorageError)
+        assert len(await journal.read(names)) == 21
+
+
+async def test_d9_a_thread_hears_of_a_commit_whose_outcome_is_unknown_and_of_the_end(tmp_path: Path) -> None:
+    async with Journal.open(tmp_path) as journal:
+        for _ in range(2):
+            watch_statements(journal, fail_commit)
+            _, error = await _handed_in(journal, put("a"))
+            assert isinstance(error, CommitUnknown)
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(JournalFailed):
+            await journal.watch()
+        _, error = await _handed_in(journal, put("b"))
+        assert isinstance(error, JournalFailed)
+
+
+async def test_many_threads_and_tasks_write_at_once_and_no_transaction_is_empty(tmp_path: Path) -> None:
+    transactions: list[str] = []
+    async with Journal.open(tmp_path) as journal:
+        watch_statements(journal, lambda sql: transactions.append(sql))
+        async with anyio.create_task_group() as writers:
+            for number in range(100):
+                writers.start_soon(_handed_in, journal, put(f"t{number}"))
+                writers.start_soon(journal.write, put(f"w{number}"))
+        assert len(await journal.read(names)) == 200
+    assert all(first != "BEGIN IMMEDIATE" or second != "COMMIT" for first, second in itertools.pairwise(transactions))
 
 
 async def test_thousands_may_wait_and_all_are_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

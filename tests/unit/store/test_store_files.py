@@ -66,8 +66,8 @@ async def test_what_was_written_is_read_back(tmp_path: Path, size: int) -> None:
 async def test_an_unfinished_file_shows_itself(tmp_path: Path) -> None:
     async with Store.open(tmp_path) as store:
         writer = store.begin(DECLARED, SOURCE, 1_700_000_000.0)
-        await writer.write(bytes(300_000))
-        await writer.write(bytes(300_000))  # waits until the first block is written
+        for _ in range(3):  # the third waits until the first is written
+            await writer.write(bytes(300_000))
         [path] = [path for path in store.root.rglob("*.dcm") if path.stat().st_size]
         assert read_preface(path.read_bytes()).sha256 is None
         await writer.discard()
