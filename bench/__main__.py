@@ -18,7 +18,7 @@ from bench import measure, memory, speed
 from bench.measure import ROOT, Line
 
 BIG_BYTES = 2 * memory.GIB
-ROOM_GIB = 12.0
+ROOM_GIB = 30.0
 
 
 def plan(folder: Path) -> Iterator[tuple[str, Callable[[], Line]]]:

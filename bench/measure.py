@@ -92,11 +92,6 @@ def last_written(folder: Path) -> float:
     return max(path.stat().st_mtime_ns for path in folder.iterdir()) / 1e9
 
 
-def empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-
-
 def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
     while not condition():

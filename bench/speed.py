@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peers import Daemon, Orthanc, StoreScp, free_port
 
-from bench.measure import Line, Samples, dcmsend, empty, in_turn, last_written, wait_for, written_rate
+from bench.measure import Line, Samples, dcmsend, in_turn, last_written, wait_for, written_rate
 
 ROUNDS = 5
 KEEP_ONLY = ""
@@ -33,20 +33,29 @@ def fresh_daemon(folder: Path, config: str, rules: str) -> Iterator[Daemon]:
         yield daemon
 
 
+@contextmanager
+def fresh_storescp(folder: Path, port: int | None = None, *, nodelay: bool = True) -> Iterator[StoreScp]:
+    """A storescp with an empty folder of its own.
+
+    Nothing is deleted between rounds: for some minutes after a mass deletion ext4 takes 80 times as long to make a file
+    nearby, which storescp would pay for each instance.
+    """
+    with StoreScp(folder / f"scp-{time.monotonic_ns()}", port, nodelay=nodelay) as scp:
+        yield scp
+
+
 def ingest_nodelay(folder: Path, samples: Samples, goal: float) -> Line:
     """One association from TCP_NODELAY=1 dcmsend: the router, durable, against storescp, which flushes nothing."""
-    with StoreScp(folder / f"scp-{samples.count}") as scp:
 
-        def ours() -> float:
-            with fresh_daemon(folder, "", KEEP_ONLY) as daemon:
-                return samples.count / dcmsend(daemon.dicom_port, samples, nodelay=True)
+    def ours() -> float:
+        with fresh_daemon(folder, "", KEEP_ONLY) as daemon:
+            return samples.count / dcmsend(daemon.dicom_port, samples, nodelay=True)
 
-        def theirs() -> float:
-            rate = samples.count / dcmsend(scp.port, samples, nodelay=True)
-            empty(scp.received)
-            return rate
+    def theirs() -> float:
+        with fresh_storescp(folder) as scp:
+            return samples.count / dcmsend(scp.port, samples, nodelay=True)
 
-        a, b, ratio = in_turn(ROUNDS, ours, theirs)
+    a, b, ratio = in_turn(ROUNDS, ours, theirs)
     return Line(
         f"ingest, one association from TCP_NODELAY=1 dcmsend, {samples.name}",
         f"{a:,.0f}/s",
@@ -60,18 +69,16 @@ def ingest_nodelay(folder: Path, samples: Samples, goal: float) -> Line:
 def ingest_stock(folder: Path, samples: Samples) -> Line:
     """The same from a stock dcmsend, whose every small write waits for a delayed ACK at a stock storescp."""
     few = samples.first(100)
-    with StoreScp(folder / "scp-stock", nodelay=False) as scp:
 
-        def ours() -> float:
-            with fresh_daemon(folder, "", KEEP_ONLY) as daemon:
-                return samples.count / dcmsend(daemon.dicom_port, samples, nodelay=False)
+    def ours() -> float:
+        with fresh_daemon(folder, "", KEEP_ONLY) as daemon:
+            return samples.count / dcmsend(daemon.dicom_port, samples, nodelay=False)
 
-        def theirs() -> float:
-            rate = len(few) / dcmsend(scp.port, few, nodelay=False)
-            empty(scp.received)
-            return rate
+    def theirs() -> float:
+        with fresh_storescp(folder, nodelay=False) as scp:
+            return len(few) / dcmsend(scp.port, few, nodelay=False)
 
-        a, b, ratio = in_turn(3, ours, theirs)
+    a, b, ratio = in_turn(3, ours, theirs)
     return Line(
         f"ingest from a stock dcmsend, {samples.name}",
         f"{a:,.0f}/s",
@@ -89,11 +96,11 @@ def send_queue(folder: Path, samples: Samples) -> Line:
         port = free_port()
         with fresh_daemon(folder, archive_at(port), TO_ARCHIVE) as daemon:
             dcmsend(daemon.dicom_port, samples, nodelay=True)
-            with StoreScp(folder / f"sink-{time.monotonic_ns()}", port, nodelay=False) as sink:
+            with fresh_storescp(folder, port, nodelay=False) as sink:
                 return written_rate(sink.received, samples.count, 120.0)
 
     def theirs() -> float:
-        with StoreScp(folder / f"sink-{time.monotonic_ns()}") as sink:
+        with fresh_storescp(folder) as sink:
             dcmsend(sink.port, samples, nodelay=True)
             return written_rate(sink.received, samples.count, 120.0)
 
@@ -129,13 +136,13 @@ def end_to_end(folder: Path, samples: Samples) -> Line:
 
     def ours() -> float:
         with (
-            StoreScp(folder / f"sink-{time.monotonic_ns()}") as sink,
+            fresh_storescp(folder) as sink,
             fresh_daemon(folder, archive_at(sink.port, associations=2), TO_ARCHIVE) as daemon,
         ):
             return measure(daemon.dicom_port, sink)
 
     def theirs() -> float:
-        with StoreScp(folder / f"sink-{time.monotonic_ns()}") as sink:
+        with fresh_storescp(folder) as sink:
             settings = {"DicomModalities": {"archive": ["ARCHIVE", "127.0.0.1", sink.port]}}
             with Orthanc(
                 folder / f"orthanc-{time.monotonic_ns()}", lua=LUA, settings=settings, nodelay=True
