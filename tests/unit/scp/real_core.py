@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 from scp_harness import CT, EXPLICIT, Caller, Served, command_set, p_data, pdv, serving, store_command, store_rq
 
@@ -19,6 +20,8 @@ from router.journal.journal import Journal
 from router.rules import load_rules
 from router.store.files import Store
 
+IDLE_S = 60.0
+"""Longest wait for a disk: a flush takes seconds while something else on the machine writes gigabytes."""
 LONG_VRS = frozenset({"OB", "OW", "SQ", "UN", "UT"})
 UNDEFINED = 0xFFFFFFFF
 CT_TO_ARCHIVE = '[[rule]]\nname = "CT"\nmatch = { Modality = "CT" }\nsend = ["archive"]\n'
@@ -72,6 +75,12 @@ class RealCore:
         """Ask the journal."""
         found: list[tuple[Any, ...]] = await self.journal.read(lambda conn: conn.execute(sql).fetchall())
         return found
+
+    async def until_idle(self) -> None:
+        """Wait until no connection is left: each ends by itself, once its peer is gone and its file discarded."""
+        with anyio.fail_after(IDLE_S):
+            while self.served.scp.connections:  # noqa: ASYNC110 - threads work on the disk; spinning would starve them
+                await anyio.sleep(0.005)
 
     async def assert_holds_nothing(self) -> None:
         """Neither a file nor a row of any instance, study or job."""
