@@ -17,7 +17,7 @@ APPLICATION_CONTEXT = Uid("1.2.840.10008.3.1.1.1")
 VERIFICATION = Uid("1.2.840.10008.1.1")
 
 _UID = re.compile(r"(?:0|1|2)(?:\.(?:0|[1-9][0-9]*))+", re.ASCII)
-_ODD_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII)
+_ODD_UID = re.compile(r"0*[012](?:\.[0-9]+)+", re.ASCII)
 
 
 def is_valid_uid(text: str, *, odd: bool = False) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from router.config.model import DicomConfig, Peer
 from router.dicom.sop_classes import STORAGE_SOP_CLASSES, looks_like_service
@@ -17,6 +16,7 @@ from router.dicom.transfer_syntax import name_of as name_of_transfer_syntax
 from router.dicom.uids import APPLICATION_CONTEXT, VERIFICATION, AETitle, Uid
 from router.dimse.events import AssociateRequest, UserIdentity
 from router.errors import Refused
+from router.net.callers import Callers
 
 PERMANENT, TRANSIENT = 1, 2
 MAX_AE_TITLE_LENGTH = 16
@@ -72,7 +72,7 @@ class AssociationPolicy:
         self, config: DicomConfig, peers: Mapping[str, Peer], *, identity: IdentityHook = ignore_identity
     ) -> None:
         self.config = config
-        self._peers = [(peer.ae_title, ip_network(peer.address, strict=False)) for peer in peers.values()]
+        self._callers = Callers(peers)
         self._identity = identity
 
     def rejection(self, request: AssociateRequest, address: str) -> Rejection | None:
@@ -83,7 +83,7 @@ class AssociationPolicy:
             return CALLED_AET_UNKNOWN
         if not is_ae_title(request.calling_aet):
             return CALLING_AET_INVALID
-        if not self._is_registered(request.calling_aet, address):
+        if not self._callers.allows_association(request.calling_aet, address):
             return CALLER_UNKNOWN
         return None
 
@@ -113,21 +113,3 @@ class AssociationPolicy:
         if is_big_endian(uid):
             return self.config.accept_big_endian
         return self.config.accept_unknown_transfer_syntaxes or name_of_transfer_syntax(uid) != uid
-
-    def _is_registered(self, calling_aet: AETitle, address: str) -> bool:
-        caller = _address(address)
-        if caller is None:
-            return False
-        if not self._peers:
-            return caller.is_loopback
-        return any(title == calling_aet and caller in network for title, network in self._peers)
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The caller's address; an IPv4 address that came through an IPv6 socket counts as what it is."""
-    try:
-        address = ip_address(text)
-    except ValueError:  # the peer was gone before it could be asked for
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
