@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -29,8 +30,9 @@ def plan(folder: Path) -> Iterator[tuple[str, Callable[[], Line]]]:
     yield "ingest", lambda: speed.ingest_stock(folder, small)
     yield "queue", lambda: speed.send_queue(folder, small)
     yield "queue", lambda: speed.send_queue(folder, large)
-    yield "end", lambda: speed.end_to_end(folder, small)
-    yield "end", lambda: speed.end_to_end(folder, large)
+    for nodelay in (False, True):
+        yield "end", partial(speed.end_to_end, folder, small, nodelay=nodelay)
+        yield "end", partial(speed.end_to_end, folder, large, nodelay=nodelay)
     yield "memory", lambda: memory.many_associations(folder, large)
     yield "memory", lambda: memory.dead_destination(folder)
     yield "memory", lambda: memory.by_c_store(folder, memory.big_instance(folder, BIG_BYTES))

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import struct
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from router.errors import StorageError
 
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_GET_FLAGS: Final = 0x8008_6601
+_SET_FLAGS: Final = 0x4008_6602
+_TOP_FOLDER: Final = 0x0002_0000
+"""FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_TOPDIR_FL of Linux."""
+_FLAGS: Final = struct.Struct("l")
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -92,6 +99,22 @@ def write_all(disk: Disk, fd: int, data: bytes | bytearray | memoryview) -> None
     with memoryview(data) as view:
         while written < len(view):
             written += disk.write(fd, view[written:])
+
+
+def spread_subfolders(path: str) -> None:
+    """Ask ext4 to put each subfolder of `path` into a block group of its own (`chattr +T`); nothing elsewhere.
+
+    For minutes after many files were deleted in a block group, making one there takes 0.9 ms instead of 0.01 ms. So a
+    shard does not pay for what was deleted from another, or by another program.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        (flags,) = _FLAGS.unpack(fcntl.ioctl(fd, _GET_FLAGS, bytes(_FLAGS.size)))
+        fcntl.ioctl(fd, _SET_FLAGS, _FLAGS.pack(flags | _TOP_FOLDER))
+    except OSError:
+        return  # another file system: it is only a hint
+    finally:
+        os.close(fd)
 
 
 def sync_folder(disk: Disk, path: str) -> None:

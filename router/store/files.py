@@ -19,7 +19,7 @@ from router.dicom.envelope import Declared, Source
 from router.dicom.part10 import StoredPreface, encode_preface
 from router.store import listing, reading
 from router.store.blanks import FOLDER_MODE, Blank, Blanks
-from router.store.disk import Disk, SystemDisk, storage_error, sync_folder
+from router.store.disk import Disk, SystemDisk, spread_subfolders, storage_error, sync_folder
 from router.store.listing import Found
 from router.store.reading import DamagedFile, DataSetReader
 from router.store.stored import Located, StoredFile
@@ -164,6 +164,7 @@ class Store:
             for folder in (self.root, self.suspect, self.lost):
                 folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             self.root.chmod(FOLDER_MODE)
+            spread_subfolders(str(self.root))
             sync_folder(self._disk, str(self.root.parent))
             shards = listing.list_shards(self.root)
             if not shards:
