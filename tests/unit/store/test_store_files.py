@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import pytest
@@ -16,6 +17,7 @@ from router.dicom.part10 import read_preface
 from router.dicom.uids import AETitle, Uid
 from router.errors import StorageError
 from router.store import blanks
+from router.store.disk import spread_subfolders
 from router.store.files import DamagedFile, Store, StoredFile
 from router.store.reading import CHUNK_BYTES
 
@@ -195,3 +197,11 @@ async def test_a_closed_store_gives_nothing_out(tmp_path: Path) -> None:
         await writer.write(b"x")
     with pytest.raises(StorageError, match="closed"):
         await writer.finish()
+
+
+@pytest.mark.parametrize("folder", ["/dev/shm", "/tmp"])
+def test_a_hint_for_ext4_does_no_harm_on_other_file_systems(folder: str) -> None:
+    with TemporaryDirectory(dir=folder) as path:
+        spread_subfolders(path)
+        (Path(path) / "000001").mkdir()
+        assert (Path(path) / "000001").is_dir()
