@@ -5,8 +5,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 RUN     := $(VENV)/.installed-run
 DEV     := $(VENV)/.installed-dev
-PEERS   := storescp Orthanc
-DEBIAN  := dcmtk orthanc orthanc-dicomweb
+PEERS   := storescp Orthanc strace
+DEBIAN  := dcmtk orthanc orthanc-dicomweb strace
 DEMO    ?=
 TESTS   ?=
 

@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 from ingest_harness import Core, FaultyDisk, data_set, open_core
+from peers import require
 
 from router.errors import Refused, StorageError
 from router.ingest.verify import verify
@@ -219,9 +220,9 @@ STRACED = """
 """
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_l1_the_kernel_sees_folder_and_file_and_journal_flushed_before_the_answer(tmp_path: Path) -> None:
     """L1: what the process really asks of the kernel, in which order."""
+    require("strace")
     root = Path(__file__).parents[3]
     script = tmp_path / "straced.py"
     state = tmp_path / "state"
