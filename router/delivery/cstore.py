@@ -186,7 +186,9 @@ class CStoreSession:
                 if context.result != 0:
                     outcome = refusal(delivery, context)
                 else:
-                    outcome = await self._store(association, delivery, content, late)
+                    following = batch[position + 1] if position + 1 < len(batch) else None
+                    meanwhile = _Meanwhile(association, following, contents, late)
+                    outcome = await self._store(association, delivery, content, meanwhile)
             await late.tell()
             if outcome.verdict is Verdict.MISCONFIGURED:
                 raise Misconfigured(outcome.reason)
@@ -211,7 +213,7 @@ class CStoreSession:
         return association
 
     async def _store(
-        self, association: StoreAssociation, delivery: Delivery, content: bytes | None, late: _LateReport
+        self, association: StoreAssociation, delivery: Delivery, content: bytes | None, meanwhile: _Meanwhile
     ) -> Outcome:
         """Send one instance; `content` None means that it is large.
 
@@ -220,7 +222,7 @@ class CStoreSession:
         answer_s = self._courier.answer_s
         try:
             if content is not None:
-                return await association.store(delivery, content, answer_s, late.tell)
+                return await association.store(delivery, content, answer_s, meanwhile)
             async with self._courier.store.open_data_set(delivery) as reader:
                 return await association.store_chunks(delivery, reader, answer_s)
         except DamagedFile as damage:
@@ -231,8 +233,8 @@ class CStoreSession:
         except AssociationLost as lost:
             self._courier.learn_from(lost, association)
             if lost.sent_whole:
-                await late.tell()
-                late.outcome = Outcome(delivery, Verdict.UNCERTAIN, reason=lost.problem)
+                await meanwhile.late.tell()
+                meanwhile.late.outcome = Outcome(delivery, Verdict.UNCERTAIN, reason=lost.problem)
             raise BrokenOff(lost.problem, delivery) from lost
 
 
@@ -249,6 +251,25 @@ class _LateReport:
         outcome, self.outcome = self.outcome, None
         if outcome is not None and await self._report(outcome):
             self.enough = True
+
+
+class _Meanwhile:
+    """What we do while the peer works on an instance: report the one before, encode the one after."""
+
+    def __init__(
+        self, association: StoreAssociation, following: Delivery | None, contents: ReadAhead, late: _LateReport
+    ):
+        self.late = late
+        self._association, self._following, self._contents = association, following, contents
+
+    async def __call__(self) -> None:
+        await self.late.tell()
+        following = self._following
+        if following is None or (content := self._contents.at_hand(following)) is None:
+            return
+        context = self._association.context_for(following)
+        if context is not None and context.result == 0:
+            self._association.prepare(following, content)
 
 
 def _damaged(delivery: Delivery, damage: DamagedFile) -> Outcome:

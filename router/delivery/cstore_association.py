@@ -6,6 +6,7 @@ Says what became of each instance and whether the association still holds. Decid
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from router.delivery.cstore_contexts import Need, need_of, propose, usable
 from router.dicom.status import Verdict, context_refused, store_status
@@ -42,6 +43,15 @@ Meanwhile = Callable[[], Awaitable[None]]
 """What is better done while the peer is busy than while it waits for us."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A message as it goes on the wire: sent next, or never."""
+
+    delivery: Delivery
+    message_id: int
+    pieces: Sequence[bytes]
+
+
 class AssociationLost(Exception):
     """The association ended while an instance was in hand. `sent_whole`: its last PDV was written, so it may be stored.
 
@@ -66,6 +76,7 @@ class StoreAssociation:
         self._message_id = 0
         self._in_hand = self._sent_whole = False
         self._early: Command | None = None
+        self._prepared: _Prepared | None = None
 
     def context_for(self, delivery: Delivery) -> NegotiatedContext | None:
         """The answer to the context that this instance needs; None when it was not proposed."""
@@ -74,15 +85,25 @@ class StoreAssociation:
     def refused(self) -> list[Need]:
         return [need for need in self.needs if self.contexts[need].result != 0]
 
+    def prepare(self, delivery: Delivery, content: bytes) -> None:
+        """Encode the message for an instance that is to be stored next, while another one is in hand."""
+        context = self.contexts[need_of(delivery)]
+        message_id = self._next_message_id()
+        parts = self._stream.layer.encode_message(context.context_id, _request(delivery, message_id), content)
+        self._prepared = _Prepared(delivery, message_id, _joined(parts))
+
     async def store(self, delivery: Delivery, content: bytes, answer_s: float, meanwhile: Meanwhile) -> Outcome:
         """Send an instance that is in memory; do `meanwhile` while the peer works on it. Raises AssociationLost."""
-        context_id = self._begin(delivery)
+        if self._prepared is None or self._prepared.delivery is not delivery:
+            self.prepare(delivery, content)
+        prepared = self._prepared
+        assert prepared is not None
+        self._begin(prepared.message_id)
+        layer, pieces = self._stream.layer, prepared.pieces
         try:
-            view, size = memoryview(content), len(content)
-            for start in range(0, max(size, 1), PIECE_BYTES):  # an empty data set is one empty fragment
-                self._sent_whole = start + PIECE_BYTES >= size
-                piece = view[start : start + PIECE_BYTES]
-                self._stream.layer.send_data(context_id, piece, last=self._sent_whole)
+            for number, piece in enumerate(pieces, start=1):
+                self._sent_whole = number == len(pieces)
+                layer.send_encoded(piece)
                 await self._stream.flush(answer_s)
             await meanwhile()
             return await self._answer(delivery, answer_s)
@@ -94,7 +115,9 @@ class StoreAssociation:
 
         Raises AssociationLost; DamagedFile from `reader` before the last chunk is sent: then abort.
         """
-        context_id = self._begin(delivery)
+        context_id, message_id = self.contexts[need_of(delivery)].context_id, self._next_message_id()
+        self._begin(message_id)
+        self._stream.layer.send_command(context_id, _request(delivery, message_id))
         left = delivery.data_set_bytes
         try:
             while left:
@@ -151,23 +174,13 @@ class StoreAssociation:
 
     # --- within ----------------------------------------------------------------------------------------------------
 
-    def _begin(self, delivery: Delivery) -> int:
-        context = self.contexts[need_of(delivery)]
-        self._message_id = self._message_id % MAX_MESSAGE_ID + 1
+    def _begin(self, message_id: int) -> None:
+        """Take an instance in hand."""
+        self._message_id, self._prepared = message_id, None
         self._in_hand, self._sent_whole, self._early = True, False, None
-        declared = delivery.declared
-        self._stream.layer.send_command(
-            context.context_id,
-            Command(
-                C_STORE_RQ,
-                self._message_id,
-                affected_sop_class_uid=declared.sop_class_uid,
-                affected_sop_instance_uid=declared.sop_instance_uid,
-                priority=MEDIUM_PRIORITY,
-                has_data_set=True,
-            ),
-        )
-        return context.context_id
+
+    def _next_message_id(self) -> int:
+        return self._message_id % MAX_MESSAGE_ID + 1
 
     async def _look_for_early_answer(self) -> None:
         """Take an answer that comes before all is sent: a refusal may (PS3.7 §9.3.1.2), a success must not (F42)."""
@@ -230,6 +243,30 @@ class StoreAssociation:
         return AssociationLost(
             f"the destination {what} within {answer_s:g} s", sent_whole=self._sent_whole, silent=True
         )
+
+
+def _request(delivery: Delivery, message_id: int) -> Command:
+    declared = delivery.declared
+    return Command(
+        C_STORE_RQ,
+        message_id,
+        affected_sop_class_uid=declared.sop_class_uid,
+        affected_sop_instance_uid=declared.sop_instance_uid,
+        priority=MEDIUM_PRIORITY,
+        has_data_set=True,
+    )
+
+
+def _joined(parts: Sequence[bytes | memoryview]) -> list[bytes]:
+    """Join PDUs into pieces of some PIECE_BYTES."""
+    pieces: list[bytes] = []
+    start = size = 0
+    for number, part in enumerate(parts, start=1):
+        size += len(part)
+        if size >= PIECE_BYTES or number == len(parts):
+            pieces.append(b"".join(parts[start:number]))
+            start, size = number, 0
+    return pieces
 
 
 def refusal(delivery: Delivery, context: NegotiatedContext) -> Outcome:

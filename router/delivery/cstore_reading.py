@@ -51,6 +51,11 @@ class ReadAhead:
             self._begin_next()
         return content
 
+    def at_hand(self, delivery: Delivery) -> bytes | None:
+        """Give the whole data set if it has been read already, and leave it there."""
+        content = self._current.get(delivery.sub_operation_id)
+        return content if isinstance(content, bytes) else None
+
     def _begin_next(self) -> None:
         self._reading = None
         if self._next < len(self._groups):

@@ -178,6 +178,18 @@ class UpperLayer:
             self._check_context(context_id)
             self._output += encode_data_pdus(context_id, data, last, self.peer_max_pdu_bytes)
 
+    def encode_message(self, context_id: int, command: Command, data: bytes) -> list[bytes | memoryview]:
+        """Encode a command set and its whole data set for `send_encoded`, ahead of the moment when it may be sent."""
+        self._check_context(context_id)
+        limit = self.peer_max_pdu_bytes
+        parts = encode_command_pdus(context_id, encode_command(command), limit)
+        return parts + encode_data_pdus(context_id, data, True, limit)
+
+    def send_encoded(self, part: bytes) -> None:
+        """Send a part of what `encode_message` gave, in its order and cut anywhere."""
+        if self._step(Input.SEND) is not Action.LATE:
+            self._output.append(part)
+
     def release(self) -> None:
         """Ask to release; `Released` comes back, or `ReleaseRequested` when the peer asked at the same moment."""
         if self._step(Input.RELEASE) is not Action.LATE:
