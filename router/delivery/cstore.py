@@ -143,18 +143,16 @@ class CStoreSession:
 
     async def deliver(self, batch: Sequence[Delivery], report: Report) -> None:
         """Send `batch` in order and report each. Raises Transient (BrokenOff when one was in hand) or Misconfigured."""
-        failure: DeliveryError | None = None
         if self._association is not None and not await self._association.is_alive():
             await self.aclose()
-        async with anyio.create_task_group() as readers:
-            try:
-                await self._deliver(batch, ReadAhead(self._courier.store, batch, readers), report)
-            except DeliveryError as error:
-                failure = error
-            readers.cancel_scope.cancel()
-        if failure is not None:
+        contents = ReadAhead(self._courier.store, batch)
+        try:
+            await self._deliver(batch, contents, report)
+        except DeliveryError:
             await self.aclose()
-            raise failure
+            raise
+        finally:
+            contents.close()
 
     async def aclose(self) -> None:
         """Release and close; the session may be used again."""

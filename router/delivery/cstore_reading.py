@@ -5,32 +5,28 @@ Memory: at most two groups (or the two chunks of one large data set) a session.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
-import anyio
-from anyio.abc import TaskGroup
-
-from router.errors import StorageError
 from router.journal.records import Delivery
 from router.store.files import DamagedFile, Store
 
 SMALL_BYTES = 1024 * 1024
 """Data sets up to this size are read whole and sent in one write."""
-GROUP_BYTES = 1024 * 1024
+GROUP_BYTES = 2 * 1024 * 1024
 """Together at most so many bytes are read at once (or one data set)."""
 GROUP_SIZES = (2, 8, 32)
 """Most data sets in the first, second and all later groups of a batch: the first is wanted at once."""
 
 
 class ReadAhead:
-    """The contents of one batch, asked for in order."""
+    """The contents of one batch, asked for in order. `close` it when no more will be asked for."""
 
-    def __init__(self, store: Store, batch: Sequence[Delivery], tasks: TaskGroup):
-        self._store, self._tasks = store, tasks
-        self._groups = _groups(batch)
-        self._next = 0
-        self._reading: _Group | None = None
+    def __init__(self, store: Store, batch: Sequence[Delivery]):
+        self._store = store
+        self._groups = iter(_groups(batch))
         self._current: dict[int, bytes | DamagedFile] = {}
+        self._next: tuple[list[Delivery], asyncio.Future[list[bytes | DamagedFile]]] | None = None
         self._begin_next()
 
     async def content(self, delivery: Delivery) -> bytes | DamagedFile | None:
@@ -41,47 +37,37 @@ class ReadAhead:
         if delivery.data_set_bytes > SMALL_BYTES:
             return None
         while (content := self._current.pop(delivery.sub_operation_id, None)) is None:
-            group = self._reading
-            if group is None:
+            if self._next is None:
                 raise LookupError(f"sub-operation {delivery.sub_operation_id} is not next in its batch")
-            await group.done.wait()
-            if group.failure is not None:
-                raise group.failure
-            self._current = group.contents
-            self._begin_next()
+            await self._next[1]
+            self._turn_over()
         return content
 
     def at_hand(self, delivery: Delivery) -> bytes | None:
         """Give the whole data set if it has been read already, and leave it there."""
+        if delivery.sub_operation_id not in self._current and self._next is not None:
+            done = self._next[1]
+            if not self._current and done.done() and done.exception() is None:
+                self._turn_over()
         content = self._current.get(delivery.sub_operation_id)
         return content if isinstance(content, bytes) else None
 
+    def close(self) -> None:
+        """Forget what is still being read."""
+        if self._next is not None:
+            self._next[1].cancel()
+
+    def _turn_over(self) -> None:
+        """Go over to the group that has been read, and begin to read the one after. Raises StorageError."""
+        assert self._next is not None
+        group, done = self._next
+        contents = done.result()
+        self._current = {delivery.sub_operation_id: content for delivery, content in zip(group, contents, strict=True)}
+        self._begin_next()
+
     def _begin_next(self) -> None:
-        self._reading = None
-        if self._next < len(self._groups):
-            self._reading = _Group(self._groups[self._next])
-            self._next += 1
-            self._tasks.start_soon(self._reading.read, self._store)
-
-
-class _Group:
-    """Small data sets that are read in one go."""
-
-    def __init__(self, deliveries: Sequence[Delivery]):
-        self._deliveries = deliveries
-        self.contents: dict[int, bytes | DamagedFile] = {}
-        self.failure: StorageError | None = None
-        self.done = anyio.Event()
-
-    async def read(self, store: Store) -> None:
-        try:
-            contents = await store.read_small(self._deliveries)
-        except StorageError as error:
-            self.failure = error
-        else:
-            ids = (delivery.sub_operation_id for delivery in self._deliveries)
-            self.contents = dict(zip(ids, contents, strict=True))
-        self.done.set()
+        group = next(self._groups, None)
+        self._next = None if group is None else (group, self._store.read_small(group))
 
 
 def _groups(batch: Sequence[Delivery]) -> list[list[Delivery]]:

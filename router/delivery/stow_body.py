@@ -7,7 +7,7 @@ forbids is re-encoded on the way. Knows nothing of HTTP.
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -44,7 +44,7 @@ class DataSets(Protocol):
 
     def open_data_set(self, located: Located) -> AbstractAsyncContextManager[Chunks]: ...
 
-    async def read_small(self, located: Sequence[Located]) -> list[bytes | DamagedFile]: ...
+    def read_small(self, located: Sequence[Located]) -> Awaitable[list[bytes | DamagedFile]]: ...
 
 
 class Unsendable(RouterError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,6 +22,7 @@ from router.store.blanks import FOLDER_MODE, Blank, Blanks
 from router.store.disk import Disk, SystemDisk, spread_subfolders, storage_error, sync_folder
 from router.store.listing import Found
 from router.store.reading import DamagedFile, DataSetReader
+from router.store.spool import Spool, open_spool
 from router.store.stored import Located, StoredFile
 from router.store.workers import Workers
 from router.store.writer import Writer
@@ -80,6 +81,10 @@ class Store:
         preface = encode_preface(declared, source, received_at)
         return Writer(preface, self._blanks, self._disk, self._writers, self._set_suspect)
 
+    def spool(self) -> AbstractAsyncContextManager[Spool]:
+        """Open a file without a name, for what must be put together first. Raises StorageError, NoSpace."""
+        return open_spool(self.root.parent, self._disk, self._writers, self._readers)
+
     def path_of(self, file: str) -> Path:
         """Give the path of a file named as in the journal."""
         return Path(self._prefix + file)
@@ -104,12 +109,12 @@ class Store:
         finally:
             await reader.close()
 
-    async def read_small(self, located: Sequence[Located]) -> list[bytes | DamagedFile]:
-        """Read whole data sets, checked, in one go on one thread: for small ones, a few at a time.
+    def read_small(self, located: Sequence[Located]) -> asyncio.Future[list[bytes | DamagedFile]]:
+        """Begin to read whole data sets, checked, in one go on one thread: for small ones, a few at a time.
 
         A damaged one is given as a DamagedFile in its place; the others do not suffer. Raises StorageError.
         """
-        return await self._readers.run(lambda: [reading.read_whole(self._prefix + one.file, one) for one in located])
+        return self._readers.start(lambda: [reading.read_whole(self._prefix + one.file, one) for one in located])
 
     async def holds(self, located: Located) -> bool:
         """Say whether the file is there, whole; a small one is also read and its hash compared."""
