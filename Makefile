@@ -11,10 +11,10 @@ DEMO    ?=
 TESTS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench peers clean
+.PHONY: help demo test check format bench requirements peers clean
 
 help: ## list what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(RUN) ## send sample studies through a real router and prove that every byte arrived (DEMO=--stay keeps it up)
 	@$(BIN)/sendrs demo $(DEMO)
@@ -32,6 +32,9 @@ format: $(DEV) ## put the code into form
 
 bench: $(DEV) peers ## measure against dcmtk and Orthanc, and print ratios
 	$(BIN)/python -m bench
+
+requirements: $(DEV) ## write docs/conformance/requirements.md: what of SEND-RS is shown by which test
+	@$(BIN)/python tests/make_requirements.py
 
 # The real programs that the tests talk to. Orthanc's package starts a service of its own, on the ports that a person may
 # want for something else: it is kept from starting, and stopped if it started all the same.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 import anyio
@@ -19,25 +19,35 @@ from anyio.abc import TaskStatus
 from hypercorn.config import Config as HypercornConfig
 from starlette.types import ASGIApp
 
-from router.config.model import Config, Destination, DimseDestination, Listen, StowDestination
+from router.config.model import Config, Destination, DimseDestination, Listen, SendRsDestination, StowDestination
 from router.control.language import socket_of
 from router.control.server import serve_control
 from router.delivery.cstore import CStoreCourier
+from router.delivery.send_rs_courier import SendRsCourier
 from router.delivery.stow import StowCourier
 from router.dicom.uids import AETitle
 from router.errors import ConfigErrors
+from router.http_server import MAX_HEAD_BYTES, make_strict
 from router.ingest.sweep import sweep
 from router.ingest.visit import Ingest
 from router.journal.journal import Journal
 from router.net.callers import Callers
 from router.rules import RuleBook, load_rules
 from router.scp.server import StorageScp
-from router.sending import quiet
+from router.search import Index
+from router.search.non_patient import NonPatientIndex
+from router.sending import expiry, quiet
 from router.sending.clock import WallClock
 from router.sending.courier import Courier
 from router.sending.lanes import Lanes
+from router.sending.requests import SendRequests
 from router.store.files import Store
-from router.web.app import make_app
+from router.web.app import DEFAULT_LIMITS, make_app
+from router.web.hosts import our_names
+from router.web.npi import npi_collection_routes, npi_routes
+from router.web.retrieve import retrieve_routes
+from router.web.search import search_routes
+from router.web.send import collection_routes, send_routes
 
 log = structlog.get_logger()
 
@@ -46,8 +56,6 @@ DRAIN_S = 20.0
 HTTP_GRACE_S = 10.0
 """How long HTTP requests may go on after that; a connection without a request ends at once."""
 BACKLOG = 128
-MAX_HEAD_BYTES = 64 * 1024
-"""Request line and headers of one HTTP request."""
 KEEP_ALIVE_S = 30.0
 
 
@@ -80,6 +88,7 @@ async def serve_http(
     settings.keep_alive_timeout = KEEP_ALIVE_S
     settings.h11_max_incomplete_size = MAX_HEAD_BYTES
     settings.include_server_header = False
+    make_strict()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_set_when_cancelled, stop)
         with anyio.CancelScope(shield=True):  # hypercorn must not be cancelled while it lets requests finish
@@ -104,8 +113,8 @@ class _Daemon:
         self._ingest = Ingest(store, journal, lambda: self._book, config, wake=self._lanes.wake)
         self._scp = StorageScp(config.dicom, config.peers, self._ingest)
         self._callers = Callers(config.peers)
-        self._app = make_app(config.http, self._ingest, may_call=lambda address: self._callers.allows_request(address))
         self._store = store
+        self._app = self._make_app(SendRequests(journal, self._lanes.wake, lambda: self._config))
         self._http_stop = anyio.Event()
 
     async def run(self) -> None:
@@ -122,6 +131,7 @@ class _Daemon:
                 dicom = await fronts.start(self._scp.run)
                 http = await fronts.start(serve_http, self._app, self._config.http.listen, self._http_stop)
                 parts.start_soon(self._watch_quiet)
+                parts.start_soon(self._watch_requests)
                 log.info(
                     "ready",
                     ae_title=self._config.dicom.ae_title,
@@ -135,8 +145,36 @@ class _Daemon:
             await self._lanes.drain(DRAIN_S)
             parts.cancel_scope.cancel()
 
+    def _make_app(self, requests: SendRequests) -> ASGIApp:
+        config, journal, store = self._config, self._journal, self._store
+        base_path = config.http.base_path
+        index, non_patient = Index(journal, store), NonPatientIndex(journal, store)
+
+        def destinations() -> Mapping[str, Destination]:
+            return self._config.destinations
+
+        return make_app(
+            config.http,
+            self._ingest,
+            may_call=lambda address: self._callers.allows_request(address),
+            is_our_host=our_names(config.http.names),
+            open_spool=store.spool,
+            services=[
+                *search_routes(base_path, index),
+                *send_routes(base_path, index, requests, destinations, config),
+                *retrieve_routes(base_path, index, store),
+                *npi_routes(
+                    config, self._ingest, DEFAULT_LIMITS, store.spool, non_patient, store, requests, destinations
+                ),
+            ],
+            hidden=[*collection_routes(base_path), *npi_collection_routes(base_path)],
+        )
+
     async def _watch_quiet(self) -> None:
         await quiet.watch(self._journal, self._lanes.wake, clock=WallClock())
+
+    async def _watch_requests(self) -> None:
+        await expiry.watch(self._journal, lambda: self._config, clock=WallClock())
 
     async def _obey_signals(self) -> None:
         """Return when the process is told to stop."""
@@ -189,6 +227,8 @@ def _courier_for(destination: Destination, config: Config, store: Store) -> Cour
             return CStoreCourier(destination, AETitle(config.dicom.ae_title), store)
         case StowDestination():
             return StowCourier(destination, store)
+        case SendRsDestination():
+            return SendRsCourier(destination)
         case _:
             assert_never(destination)
 

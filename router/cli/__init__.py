@@ -26,6 +26,7 @@ COMMANDS = {
     "unrouted": "router.cli.jobs",
     "parked": "router.cli.jobs",
     "retry": "router.cli.retry",
+    "send": "router.cli.send",
     "peers": "router.cli.peers",
     "verify": "router.cli.verify",
     "version": "router.cli.version",

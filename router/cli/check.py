@@ -12,7 +12,7 @@ from router.cli.console import count_of, print_lines, show_bytes
 from router.cli.exits import ExitCode, show_config_error
 from router.cli.options import ConfigOption
 from router.config.load import load_config
-from router.config.model import Config, DimseDestination
+from router.config.model import Config, DimseDestination, SendRsDestination
 from router.config.state_folder import check_state_folder, filesystem_of
 from router.errors import ConfigError, ConfigErrors
 from router.rules import RuleBook, load_rules
@@ -76,6 +76,8 @@ def _destinations(config: Config) -> Iterator[str]:
         match destination:
             case DimseDestination(ae_title=title, host=host, port=port):
                 yield f"{name} ({title} at {_address(host, port)})"
+            case SendRsDestination(url=url, target=target):
+                yield f"{name} ({url}, which sends to {target})"
             case _:
                 yield f"{name} ({destination.url})"
 

@@ -20,12 +20,14 @@ class ExitCode(IntEnum):
 
     OK = 0
     FOUND_PROBLEMS = 1
-    """The command did its work and has bad news (`verify`)."""
+    """The command did its work and has bad news (`verify`, `send`)."""
     USAGE = 2
+    UNAVAILABLE = 69
+    """A server refused what it was asked for, or could not be reached (`send`)."""
     INTERNAL = 70
     STORAGE = 74
     IN_USE = 75
-    """Another router has the state folder, or the running one did not answer: try again later."""
+    """Another router has the state folder, the running one did not answer, or a send is not finished: try later."""
     CONFIG = 78
     INTERRUPTED = 130
 

@@ -14,7 +14,7 @@ from router.cli.exits import ExitCode
 from router.cli.options import ConfigOption, DestinationOption, JsonOption, LimitOption
 from router.cli.reading import read_journal
 from router.config.load import load_config
-from router.config.model import Config, StowDestination
+from router.config.model import Config, SendRsDestination, StowDestination
 from router.dicom.uids import Uid
 from router.journal import overview, requests
 from router.journal.overview import ParkedInstance, UnroutedInstance
@@ -109,7 +109,7 @@ def show_status_code(status: int | None, config: Config, destination: str) -> st
     """Write a DIMSE status or Failure Reason as DICOM does (A700H), an HTTP status as "HTTP 503"."""
     if status is None:
         return ""
-    is_web = isinstance(config.destinations.get(destination), StowDestination)
+    is_web = isinstance(config.destinations.get(destination), StowDestination | SendRsDestination)
     if is_web and any(status in codes for codes in HTTP_STATUSES):
         return f"HTTP {status}"
     return f"{status:04X}H"
@@ -119,7 +119,10 @@ def _print_jobs(found: Sequence[RequestSummary], limit: int) -> None:
     if not found:
         print_lines("There are no jobs yet.")
         return
-    columns = ("STARTED", "TRANSACTION UID", "DESTINATION", "LEFT", "DELIVERED", "WARNINGS", "PARKED", "RULE…", "FROM…")
+    columns = (
+        *("STARTED", "TRANSACTION UID", "DESTINATION", "LEFT", "DELIVERED", "WARNINGS", "FAILED"),
+        *("ORIGIN", "RESOURCE", "RULE OR QUERY…", "FROM…"),
+    )
     print_table(columns, map(_job_row, found))
     _say_if_cut(found, limit)
 
@@ -134,7 +137,9 @@ def _job_row(job: RequestSummary) -> list[object]:
         job.completed,
         job.warning,
         Text(f"{job.failed:,}", style="red", justify="right") if job.failed else 0,
-        job.rule,
+        job.origin,
+        job.resource,
+        job.rule or job.query,
         job.source,
     ]
 
@@ -145,12 +150,14 @@ def _print_job(detail: RequestDetail, config: Config) -> None:
     state = "finished" if job.finished else ("sending" if job.closed_at else "open: more may be added")
     print_lines(
         f"Job          {job.transaction_uid}",
-        f"Rule         {job.rule}",
+        f"Origin       {job.origin}",
+        f"Resource     {job.resource}",
+        f"Rule         {job.rule}" if job.origin == "rule" else f"Query        {job.query}",
         f"From         {job.source}",
         f"Destination  {job.destination}",
         f"Started      {show_time(job.created_at)}",
         f"State        {state}; {job.completed:,} delivered, {job.warning:,} with a warning, "
-        f"{job.remaining:,} left, {job.failed:,} parked",
+        f"{job.remaining:,} left, {job.failed:,} {'parked' if job.origin == 'rule' else 'failed'}",
         "",
     )
     columns = ("SOP INSTANCE UID", "STATE", "TRY", "AT", "STATUS", "ANSWER…")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from msgspec import inspect
 
 from router.config.document import Document, read_document
-from router.config.model import Config, DimseDestination, Listen, StowDestination
+from router.config.model import Config, Destination, DimseDestination, Listen, SendRsDestination, StowDestination
 from router.config.named_files import ca_file_problem, secret_file_problem
 from router.config.tables import Keys, TableReader
 from router.errors import ConfigErrors
@@ -60,12 +60,13 @@ def _findings(config: Config, document: Document) -> Iterator[Finding]:
     yield from _listening(config)
     yield from _sending(config)
     yield from _peers(config)
+    yield from _aliases(config)
     for name, destination in config.destinations.items():
         table = ("destinations", name)
         if _leads_back(config, destination):
             yield Finding(table, (), "is this router itself: what it sends would come back for ever")
-        if isinstance(destination, StowDestination):
-            yield from _stow(destination, table, document)
+        if not isinstance(destination, DimseDestination):
+            yield from _web(destination, table, document)
 
 
 def _listening(config: Config) -> Iterator[Finding]:
@@ -81,7 +82,9 @@ def _listening(config: Config) -> Iterator[Finding]:
 
 
 def _sending(config: Config) -> Iterator[Finding]:
-    sending = config.sending
+    sending, http = config.sending, config.http
+    if http.max_sync_s < http.sync_budget_s:
+        yield Finding(("http",), ("max_sync_s",), f"is shorter than sync_budget_s ({http.sync_budget_s:g} s)")
     if sending.backoff_cap_s < sending.backoff_first_s:
         yield Finding(
             ("sending",), ("backoff_cap_s",), f"is shorter than backoff_first_s ({sending.backoff_first_s:g} s)"
@@ -99,7 +102,22 @@ def _peers(config: Config) -> Iterator[Finding]:
         seen.setdefault(identity, name)
 
 
-def _stow(destination: StowDestination, table: Keys, document: Document) -> Iterator[Finding]:
+def _aliases(config: Config) -> Iterator[Finding]:
+    """A URL in a SEND-RS request must mean one destination."""
+    owners: dict[str, str] = {}
+    for name, destination in config.destinations.items():
+        if isinstance(destination, StowDestination):
+            owners.setdefault(destination.url.lower(), name)
+        elif isinstance(destination, SendRsDestination):
+            owners.setdefault(destination.target.lower(), name)
+    for name, destination in config.destinations.items():
+        for alias in destination.aliases:
+            owner = owners.setdefault(alias.lower(), name)
+            if owner != name:
+                yield Finding(("destinations", name), ("aliases",), f"{alias} is a URL of [destinations.{owner}]")
+
+
+def _web(destination: StowDestination | SendRsDestination, table: Keys, document: Document) -> Iterator[Finding]:
     secrets = [name for name in destination.headers if any(word in name.lower() for word in SECRET_HEADER_WORDS)]
     if secrets and document.mode & WORLD_READABLE:
         key = ("headers", secrets[0])
@@ -118,12 +136,12 @@ def _stow(destination: StowDestination, table: Keys, document: Document) -> Iter
             yield Finding(table, ("ca_file",), problem)
 
 
-def _leads_back(config: Config, destination: DimseDestination | StowDestination) -> bool:
+def _leads_back(config: Config, destination: Destination) -> bool:
     """Say whether a destination is one of our own listeners, as far as the text shows it."""
     match destination:
         case DimseDestination(host=host, port=port):
             return _is_same(config.dicom.listen, host, port)
-        case StowDestination(url=url):
+        case StowDestination(url=url) | SendRsDestination(url=url):
             parts = urlsplit(url)
             port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
             return parts.path == config.http.base_path and _is_same(config.http.listen, parts.hostname or "", port)

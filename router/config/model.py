@@ -17,6 +17,7 @@ Count = Annotated[int, Meta(ge=1, le=10_000)]
 Concurrency = Annotated[int, Meta(ge=1, le=64)]
 Timeout = Annotated[float, Meta(ge=0.1, le=86_400.0)]
 """Shorter than a tenth of a second is a typing error; a day is as good as for ever."""
+SyncWait = Annotated[float, Meta(ge=0.0, le=600.0)]
 Period = Annotated[float, Meta(ge=0.01, le=10 * 366 * 86_400.0)]
 PduBytes = Annotated[int, Meta(ge=4096, le=1024**2)]
 """Memory is bounded by connections times this, hence the upper end; 4 KiB is the least that all known peers manage."""
@@ -72,6 +73,20 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Without a slash at its end; "" when the services stand at the root."""
     insecure_http: bool = False
     """Plain HTTP on an address other than loopback must be asked for (B104)."""
+    names: list[HostText] = msgspec.field(default_factory=list)
+    """What clients call this router in their Host header, besides addresses and the machine's own name (B70)."""
+    sync_budget_s: SyncWait = 0.0
+    """How long the answer to a SEND-RS request waits for its end unless the client says (Prefer: wait)."""
+    max_sync_s: SyncWait = 30.0
+    """Longest that a client may have us wait: many proxies give up after 60 s."""
+    result_ttl_s: Period = 86_400.0
+    """The result of a send request is kept for so long after its end (then 410, O-26)."""
+    tombstone_ttl_s: Period = 30 * 86_400.0
+    """Its Transaction UID is remembered for so long after that (then 404, and free again)."""
+    max_send_instances: Annotated[int, Meta(ge=1, le=65_535)] = 65_535
+    """A send request that matches more is refused (413): the counters of its module are US (O-19)."""
+    allow_unfiltered_send: bool = False
+    """Take a send request of all studies, series or instances that has no search key: the whole archive (O-21)."""
 
 
 class StateConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +115,8 @@ class SendingConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A transient failure is tried again after a random time up to 30 s, doubling to an hour."""
     lifetime_s: Period = 14 * 86_400.0
     """After two weeks without success an instance is parked (never deleted)."""
+    request_lifetime_s: Period = 86_400.0
+    """What was asked for by SEND-RS ends within a day: what is not delivered then has failed, as its client is told."""
     probe_s: Period = 60.0
     """How often a misconfigured or dead destination is asked again."""
 
@@ -128,6 +145,10 @@ class DimseDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
     """Longest wait for one answer (association, C-STORE-RSP) and for one write to be taken."""
     idle_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
     """An association without work is released after so long."""
+    send_rs: bool = True
+    """May be asked for by SEND-RS; rules may send to it in any case."""
+    aliases: list[UrlText] = msgspec.field(default_factory=list)
+    """URLs that mean this destination in a SEND-RS request, besides dicom://host:port/AETITLE (O-07)."""
 
 
 class StowDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="stow-rs"):
@@ -148,9 +169,37 @@ class StowDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind
     ca_file: Path | None = None
     empty_200: Literal["uncertain", "accept"] = "uncertain"
     """A 200 that names no instance is not a success, unless "accept" (then: completed with a warning)."""
+    send_rs: bool = True
+    """May be asked for by SEND-RS; rules may send to it in any case."""
+    aliases: list[UrlText] = msgspec.field(default_factory=list)
+    """URLs that mean this destination in a SEND-RS request, besides `url`."""
 
 
-Destination = DimseDestination | StowDestination
+class SendRsDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="send-rs"):
+    """`[destinations.<name>]` with kind = "send-rs": a SEND-RS server, asked to send what it holds to `target`."""
+
+    name: str
+    url: UrlText
+    """Its base URI, without a slash at its end. It must hold the instances already: none is sent to it."""
+    target: UrlText
+    """The `destination` that it is asked to send to (Sup 248 §10.X.1)."""
+    connections: Concurrency = 2
+    batch_instances: Count = 100
+    """Instances in one request; fewer when their UIDs would not fit into a request line of 8 KiB."""
+    connect_s: Timeout = 10.0
+    answer_s: Timeout = 60.0
+    follow_s: Timeout = 86_400.0
+    """How long one request is followed: a server like this one goes on trying for a day."""
+    headers: dict[HeaderName, HeaderValue] = msgspec.field(default_factory=dict)
+    bearer_token_file: Path | None = None
+    ca_file: Path | None = None
+    send_rs: bool = True
+    """May be asked for by SEND-RS; rules may send to it in any case."""
+    aliases: list[UrlText] = msgspec.field(default_factory=list)
+    """URLs that mean this destination in a SEND-RS request, besides `target`."""
+
+
+Destination = DimseDestination | StowDestination | SendRsDestination
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,10 @@ def read_value(kind: inspect.Type, name: str, raw: object, folder: Path) -> obje
             if raw not in values:
                 raise Unfit(f"{show(raw)} is not known", " or ".join(show(value) for value in values))
             return raw
+        case inspect.ListType(item_type=item):
+            if not isinstance(raw, list):
+                raise Unfit(f"{show(raw)} is not a list", hint=f"write it in brackets: {name} = [{show(raw)}]")
+            return [read_value(item, name, value, folder) for value in raw]
         case inspect.UnionType(types=types):
             return read_value(next(t for t in types if not isinstance(t, inspect.NoneType)), name, raw, folder)
         case _:

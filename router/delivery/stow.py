@@ -1,20 +1,19 @@
 """STOW-RS user agent: batches of instances to one origin server, one POST each, and what became of every instance.
 
-Decides neither about retries nor about dates; touches no journal. PS3.18 §10.5, reliability-study D12.
+Non-patient instances go to their own resource, one a request (§12.5, O-52). Decides neither about retries nor about
+dates; touches no journal. PS3.18 §10.5, reliability-study D12.
 """
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
-
-import anyio
 
 from router.config.model import StowDestination
 from router.delivery.stow_answer import judge
 from router.delivery.stow_body import DataSets, StowBody, Unsendable
+from router.delivery.stow_targets import STUDIES, by_target, resource_of, resource_url
+from router.delivery.web_headers import request_headers
 from router.dicom.status import Verdict, http_status
 from router.dicomweb.media_types import DICOM_JSON
 from router.errors import Misconfigured, StorageError, Transient
@@ -24,10 +23,6 @@ from router.sending.courier import BrokenOff, Outcome, Report
 
 IDLE_S = 10.0
 """A connection without work is closed after so long: most servers close theirs after 15 s or more."""
-MAX_TOKEN_BYTES = 16 * 1024
-"""The largest tokens in use have some 4 KiB."""
-
-_TOKEN = re.compile(r"[!-~]+", re.ASCII)
 _BUSY = (408, 429)
 _NOT_IMPLEMENTED = 501
 _SAYS_NO = (401, 403, 404, 407)
@@ -56,7 +51,9 @@ class StowCourier:
         client = _client(destination)
         try:
             answer = await client.request(
-                "GET", f"{destination.url}/studies?limit=1", headers=await _headers(destination, {"Accept": DICOM_JSON})
+                "GET",
+                f"{resource_url(destination.url, STUDIES)}?limit=1",
+                headers=await _headers(destination, {"Accept": DICOM_JSON}),
             )
         finally:
             await client.aclose()
@@ -75,7 +72,7 @@ class StowSession:
 
     async def deliver(self, batch: Sequence[Delivery], report: Report) -> None:
         """Send `batch` in one request, in more and smaller ones where the answer asks for it; report each instance."""
-        waiting = deque([tuple(batch)])
+        waiting = deque(by_target(batch))
         while waiting:
             request = waiting.popleft()
             if not request:
@@ -103,11 +100,10 @@ class StowSession:
     async def _send(self, batch: Sequence[Delivery]) -> tuple[Sequence[Outcome], Sequence[tuple[Delivery, ...]]]:
         destination = self._destination
         body = StowBody(batch, self._data_sets)
+        url = resource_url(destination.url, resource_of(batch[0]))
         headers = await _headers(destination, {"Accept": DICOM_JSON, "Content-Type": body.content_type})
         try:
-            answer = await self._client.request(
-                "POST", f"{destination.url}/studies", headers=headers, body=body.chunks, body_bytes=body.length
-            )
+            answer = await self._client.request("POST", url, headers=headers, body=body.chunks, body_bytes=body.length)
         except StorageError as error:
             raise Transient(f"our own store: {error}") from error
         except AnswerLost:
@@ -125,19 +121,4 @@ def _client(destination: StowDestination) -> HttpClient:
 
 
 async def _headers(destination: StowDestination, ours: dict[str, str]) -> dict[str, str]:
-    """Add what the configuration says; the token is read anew for each request, as it may be renewed at any time."""
-    if destination.bearer_token_file is not None:
-        ours = ours | {"Authorization": f"Bearer {await _token(destination.bearer_token_file)}"}
-    taken = {name.lower() for name in ours}
-    return {name: value for name, value in destination.headers.items() if name.lower() not in taken} | ours
-
-
-async def _token(path: Path) -> str:
-    try:
-        async with await anyio.open_file(path, "rb") as file:
-            token = (await file.read(MAX_TOKEN_BYTES + 1)).decode("latin_1").strip()
-    except OSError as error:
-        raise Misconfigured(f"bearer_token_file {path}: {error.strerror or error}") from error
-    if len(token) > MAX_TOKEN_BYTES or not _TOKEN.fullmatch(token):
-        raise Misconfigured(f"bearer_token_file {path} does not hold one line with a token")
-    return token
+    return await request_headers(ours, configured=destination.headers, token_file=destination.bearer_token_file)

@@ -1,4 +1,4 @@
-"""What an origin server's answer says of each instance of a request (PS3.18 Table 10.5.3-1, D12, O-34).
+"""What an origin server's answer says of each instance of a request (PS3.18 Tables 10.5.3-1, 12.5.3-1; D12, O-34).
 
 Pure: an HTTP answer and the batch it is about in; outcomes out, and what must be asked again in smaller requests.
 """
@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from router.dicom import status as meanings
+from router.dicom.non_patient import category_of
 from router.dicom.status import Meaning, Verdict
 from router.dicomweb import media_types, store_response
 from router.dicomweb.store_response import InstanceResult, StoreResponse
@@ -21,6 +22,11 @@ from router.net.http import HttpAnswer
 from router.sending.courier import MAX_REASON_CHARACTERS, BrokenOff, Outcome
 
 _MAX_QUOTED_CHARACTERS = 200
+_STORED_ALONE = {
+    200: Meaning(Verdict.COMPLETED, "stored"),
+    202: Meaning(Verdict.WARNING, "taken, but not yet stored (HTTP 202)"),
+}
+"""What the status says of a non-patient instance when there is no module: chapter 12 asks for none (O-52)."""
 _QUOTED_TYPES = ("text/plain", "application/json", "application/problem+json")
 
 
@@ -62,6 +68,9 @@ def judge(answer: HttpAnswer, batch: Sequence[Delivery], empty_200: Literal["unc
         if module is not None and module.other_failures and module.other_failures[0] is not None:
             other = meanings.failure_reason(module.other_failures[0])
             words = f"{words}; other failure {module.other_failures[0]:04X}H: {other.words}"
+        elif answer.status in _STORED_ALONE and category_of(batch[0].declared.sop_class_uid) and not _is_html(answer):
+            stored = _STORED_ALONE[answer.status]
+            return Judgement((Outcome(batch[0], stored.verdict, status, stored.words),))
         elif empty_200 == "accept" and answer.status == 200 and not _is_html(answer):
             verdict, words = Verdict.WARNING, "unconfirmed: the answer names no instance (empty_200 = accept)"
     return Judgement(outcomes + tuple(Outcome(delivery, verdict, status, words) for delivery in unnamed))

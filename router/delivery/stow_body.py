@@ -6,15 +6,15 @@ forbids is re-encoded on the way. Knows nothing of HTTP.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from router.dicom.file_meta import meta_element
+import msgspec
+
+from router.dicom.file_meta import encode_file_meta
 from router.dicom.reencode import CannotReencode, Reencoder
 from router.dicom.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from router.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Uid
 from router.dicomweb.media_types import DICOM, multipart_related
 from router.dicomweb.multipart import closing, new_boundary, part_opening
 from router.errors import RouterError
@@ -28,7 +28,6 @@ GROUP_BYTES = 1024 * 1024
 """So much of small ones at most: what one request holds in memory."""
 
 _REENCODED = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
-_GROUP_LENGTH = struct.Struct("<HH2sHL")
 
 
 class Chunks(Protocol):
@@ -150,20 +149,10 @@ def _reencoder(delivery: Delivery) -> Reencoder | None:
 
 
 def _preface(delivery: Delivery) -> bytes:
-    """Write preamble and File Meta as any other writer would (PS3.10 §7.1)."""
     declared = delivery.declared
-    syntax: Uid = EXPLICIT_VR_LITTLE_ENDIAN if _is_reencoded(delivery) else declared.transfer_syntax_uid
-    meta = b"".join(
-        (
-            meta_element(0x0001, b"OB", b"\x00\x01"),
-            meta_element(0x0002, b"UI", declared.sop_class_uid.encode("ascii")),
-            meta_element(0x0003, b"UI", declared.sop_instance_uid.encode("ascii")),
-            meta_element(0x0010, b"UI", syntax.encode("ascii")),
-            meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-            meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
-        )
-    )
-    return bytes(128) + b"DICM" + _GROUP_LENGTH.pack(2, 0, b"UL", 4, len(meta)) + meta
+    if _is_reencoded(delivery):
+        declared = msgspec.structs.replace(declared, transfer_syntax_uid=EXPLICIT_VR_LITTLE_ENDIAN)
+    return encode_file_meta(declared)
 
 
 def _damaged(delivery: Delivery, error: DamagedFile) -> Unsendable:

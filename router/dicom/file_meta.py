@@ -15,7 +15,7 @@ import msgspec
 from router.dicom.encoding import LONG_VR_CODES
 from router.dicom.envelope import Declared
 from router.dicom.transfer_syntax import is_deflated
-from router.dicom.uids import Uid
+from router.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Uid
 from router.errors import Refused
 
 MAX_META_BYTES: Final = 64 * 1024
@@ -28,6 +28,7 @@ _PREFIX_BYTES: Final = 132
 _GROUP: Final = b"\x02\x00"
 _SHORT: Final = struct.Struct("<HH2sH")
 _LONG: Final = struct.Struct("<HH2sHI")
+_GROUP_LENGTH: Final = struct.Struct("<HH2sHI")
 _NEEDED: Final = (
     (0x0002, "Media Storage SOP Class UID"),
     (0x0003, "Media Storage SOP Instance UID"),
@@ -143,6 +144,24 @@ def meta_element(element: int, vr: bytes, value: bytes) -> bytes:
     if vr in LONG_VR_CODES:
         return _LONG.pack(2, element, vr, 0, len(value)) + value
     return _SHORT.pack(2, element, vr, len(value)) + value
+
+
+def encode_file_meta(declared: Declared) -> bytes:
+    """Write preamble, prefix and File Meta as any other writer would (PS3.10 §7.1): nothing says where we got it.
+
+    Raises ValueError when a UID is not ASCII; check UIDs first.
+    """
+    meta = b"".join(
+        (
+            meta_element(0x0001, b"OB", b"\x00\x01"),
+            meta_element(0x0002, b"UI", declared.sop_class_uid.encode("ascii")),
+            meta_element(0x0003, b"UI", declared.sop_instance_uid.encode("ascii")),
+            meta_element(0x0010, b"UI", declared.transfer_syntax_uid.encode("ascii")),
+            meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
+            meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+        )
+    )
+    return bytes(128) + b"DICM" + _GROUP_LENGTH.pack(2, 0, b"UL", 4, len(meta)) + meta
 
 
 def _refused(reason: str) -> Refused:

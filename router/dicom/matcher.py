@@ -60,6 +60,8 @@ class MatchOptions:
     """Several values ask for instances that have them all (§C.2.2.2.8)."""
     empty_matches: bool = False
     """A Required key matches what is stored empty (§C.2.2.1.2). Never for rules."""
+    date_and_time: bool = False
+    """A range of times may end before it begins, because a range of dates may go with it (`DateAndTime` decides)."""
     offset_min: int | None = None
     """The asker's offset from UTC (TimezoneOffsetFromUTC), for DT values that state none."""
 
@@ -190,7 +192,7 @@ def _range(path: AttributePath, text: str, vr: str, options: MatchOptions) -> Ke
         return Range(path, "DA", low, high if hyphen else low, options.empty_matches)
     low = _required(read_time(first), first, "a time (HHMMSS)") if first else None
     high = _required(read_time(last, end=True), last, "a time (HHMMSS)") if last else None
-    _check_order(low is not None and high is not None and low > high)
+    _check_order(not options.date_and_time and low is not None and high is not None and low > high)
     return Range(path, "TM", low, high if hyphen else low, options.empty_matches)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from router.dicom.attributes import AttributePath
+from router.dicom.matcher_combined import DateAndTime
 from router.dicom.matcher_dates import Moment, read_date, read_date_time, read_offset, read_time
 from router.dicom.matcher_text import fold_name_groups, name_group_test, whole_name, wildcard_test
 
@@ -246,6 +247,7 @@ Key = (
     | UidList
     | Range
     | DateTimeRange
+    | DateAndTime
     | EveryValue
     | EmptyValue
     | SequenceKey

@@ -1,4 +1,4 @@
-"""The Store Instances Response Module (PS3.18 Table I.1-1): written as one DICOM JSON object, read as JSON or as XML.
+"""The Store Instances Response Module (PS3.18 Table I.1-1): made as one data set, read as JSON or as XML.
 
 It says nothing about what an answer means for a delivery; that is the courier's. PS3.18 §10.5.3, Annex F.
 """
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from router.dicom.json_model import JsonDataSet, in_order
 from router.dicom.uids import Uid
 from router.dicomweb import media_types, native_model
 from router.errors import PeerError
@@ -69,15 +70,15 @@ class StoreResponse(msgspec.Struct, frozen=True):
     other_failures: tuple[int | None, ...] = ()
 
 
-def encode_store_response(
+def store_response(
     *,
     retrieve_url: str = "",
     stored: Sequence[StoredInstance] = (),
     failed: Sequence[FailedInstance] = (),
     other_failures: Sequence[int] = (),
-) -> bytes:
-    """Write the module as one DICOM JSON object. `retrieve_url` is the study's, empty when there are several."""
-    module: dict[str, Any] = {_RETRIEVE_URL: _element("UR", retrieve_url)}
+) -> JsonDataSet:
+    """Make the module as a data set. `retrieve_url` is the study's, empty when there are several."""
+    module: JsonDataSet = {_RETRIEVE_URL: _element("UR", retrieve_url)}
     if failed:
         items = [
             _reference(entry.sop_class_uid, entry.sop_instance_uid)
@@ -90,7 +91,7 @@ def encode_store_response(
     if other_failures:
         items = [{_FAILURE_REASON: _element("US", reason)} for reason in other_failures]
         module[_OTHER_FAILURES_SEQUENCE] = {"vr": "SQ", "Value": items}
-    return msgspec.json.encode(module)
+    return in_order(module)
 
 
 def decode_store_response(content_type: str, body: bytes) -> StoreResponse:

@@ -28,7 +28,8 @@ async def adopt(visit: Visit, store: Store, preface: StoredPreface, stored: Stor
     odd_uids = ingest.config.dicom.accept_odd_uids
     check_declared(preface.declared, odd_uids=odd_uids)
     book = ingest.rules()
-    scanner = HeaderScanner(preface.declared.transfer_syntax_uid, ingest.wanted_by(book))
+    wanted = ingest.wanted_by(book, preface.declared.sop_class_uid)
+    scanner = HeaderScanner(preface.declared.transfer_syntax_uid, wanted)
     header = await _scan(store, stored, scanner)
     facts = read_facts(preface.declared, header, odd_uids=odd_uids)
     decision = book.decide(preface.source, header)

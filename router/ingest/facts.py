@@ -12,10 +12,10 @@ import msgspec
 from router.dicom.attributes import AttributePath, attribute_path
 from router.dicom.elements import SPECIFIC_CHARACTER_SET, Flaw, Header
 from router.dicom.envelope import Declared, Source
-from router.dicom.sop_classes import NON_PATIENT_STORAGE
 from router.dicom.uids import Uid, is_valid_uid
 from router.errors import Refused
-from router.journal.records import InstanceRow, SeriesRow, StudyRow
+from router.ingest.non_patient_facts import read_non_patient
+from router.journal.records import InstanceRow, NonPatientRow, SeriesRow, StudyRow
 from router.store.stored import StoredFile
 
 Row = TypeVar("Row", StudyRow, SeriesRow)
@@ -65,6 +65,7 @@ class Facts(msgspec.Struct, frozen=True):
     series: SeriesRow | None
     instance: tuple[str, ...]
     note: str
+    non_patient: NonPatientRow | None = None
 
     def instance_row(
         self, declared: Declared, source: Source, received_at: float, stored: StoredFile, note: str
@@ -129,16 +130,18 @@ def read_facts(
     if study_instance_uid is not None and study_uid != study_instance_uid:
         raise Refused(DOES_NOT_MATCH, "Study Instance UID is not that of the request")
     instance = _texts(header, _INSTANCE)
+    if (non_patient := read_non_patient(declared, header)) is not None:
+        if study_uid:
+            note = joined(note, "Study Instance UID in a non-patient instance")
+        return Facts(None, None, instance, note, non_patient)
     if study_uid and series_uid:
         if not (is_valid_uid(study_uid, odd=odd_uids) and is_valid_uid(series_uid, odd=odd_uids)):
             note = joined(note, "Study or Series Instance UID is not a valid UID")
         memory = memory or RowMemory()
         study = _study(header, declared, study_uid, memory)
         return Facts(study, _series(header, declared, series_uid, memory), instance, note)
-    if declared.sop_class_uid not in NON_PATIENT_STORAGE:
-        missing = "Series" if study_uid else "Study"
-        raise Refused(CANNOT_UNDERSTAND, f"{missing} Instance UID is missing or has several values")
-    return Facts(None, None, instance, note)
+    missing = "Series" if study_uid else "Study"
+    raise Refused(CANNOT_UNDERSTAND, f"{missing} Instance UID is missing or has several values")
 
 
 def _study(header: Header, declared: Declared, uid: str, memory: RowMemory) -> StudyRow:
@@ -207,8 +210,9 @@ def _single(header: Header, path: AttributePath) -> str:
 
 
 def _texts(header: Header, paths: tuple[AttributePath, ...]) -> tuple[str, ...]:
-    first = header.first
-    texts = [first(path) for path in paths]
+    """Give each attribute's text; several values with backslashes between them."""
+    values = map(header.texts, paths)
+    texts = [found[0] if len(found) == 1 else "\\".join(found) for found in values]
     if any(map(INDEXED_CHARACTERS.__lt__, map(len, texts))):
         texts = [text[:INDEXED_CHARACTERS] for text in texts]
     return tuple(texts)
@@ -219,4 +223,4 @@ def _requests(header: Header) -> str:
     if not items:
         return "[]"
     pairs = [_texts(item, (_STEP, _PROCEDURE)) for item in items]
-    return msgspec.json.encode([pair for pair in pairs if any(pair)]).decode()
+    return msgspec.json.encode(pairs).decode() if any(map(any, pairs)) else "[]"

@@ -63,7 +63,8 @@ class Reception:
         self._visit, self._declared = visit, declared
         self._book = ingest.rules()
         self._received_at = ingest.now()
-        self._scanner = HeaderScanner(declared.transfer_syntax_uid, ingest.wanted_by(self._book))
+        wanted = ingest.wanted_by(self._book, declared.sop_class_uid)
+        self._scanner = HeaderScanner(declared.transfer_syntax_uid, wanted)
         self._writer = ingest.store.begin(declared, visit.source, self._received_at)
         self._bytes = 0
         self._max_bytes = ingest.config.dicom.max_instance_bytes

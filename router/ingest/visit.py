@@ -26,6 +26,7 @@ from router.ingest.facts import (
     check_declared,
     joined,
 )
+from router.ingest.non_patient_facts import wanted_of
 from router.ingest.reception import Reception
 from router.ingest.room import Room
 from router.journal import requests
@@ -84,11 +85,11 @@ class Ingest:
         """Whether new associations and requests should be let in: free space above the floor. Cached for 200 ms."""
         return not self.room.shortage()
 
-    def wanted_by(self, book: Rules) -> frozenset[AttributePath]:
+    def wanted_by(self, book: Rules, sop_class_uid: Uid) -> frozenset[AttributePath]:
         """What a scan must keep for the index and this book."""
         if book is not self._book:
             self._book, self._wanted = book, INDEX_PATHS | book.wanted
-        return self._wanted
+        return self._wanted | keys if (keys := wanted_of(sop_class_uid)) else self._wanted
 
 
 class Visit:
@@ -143,7 +144,7 @@ class Visit:
 
         def complete(stored: StoredFile) -> Acceptance:
             instance = facts.instance_row(declared, source, received_at, stored, note)
-            return Acceptance(facts.study, facts.series, instance, tuple(routes), units)
+            return Acceptance(facts.study, facts.series, instance, tuple(routes), units, facts.non_patient)
 
         return complete
 

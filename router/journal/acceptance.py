@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from router.journal import non_patient
 from router.journal.connection import WritingConnection, remember
 from router.journal.records import Acceptance, Accepted, InstanceRow, QuietUnitRow, RouteRow, SeriesRow, StudyRow
 
@@ -81,10 +82,11 @@ _REQUEST_SELECT: Final = "SELECT id FROM send_request WHERE transaction_uid = ?"
 _REQUEST_INSERT: Final = """
 INSERT INTO send_request (transaction_uid, origin, rule, destination, source, created_at) VALUES (?, 'rule', ?, ?, ?, ?)
 """
-# Still to be sent there: the repeat rides with it (D4).
+# Still to be sent there by a rule: the repeat rides with it (D4). What was asked for over the web ends sooner.
 _STILL_REMAINING: Final = """
-SELECT 1 FROM sub_operation
- WHERE destination = ? AND sop_instance_uid = ? AND state = 'remaining' AND instance_id = ?
+SELECT 1 FROM sub_operation s JOIN send_request q ON q.id = s.send_request_id
+ WHERE s.destination = ? AND s.sop_instance_uid = ? AND s.state = 'remaining' AND s.instance_id = ?
+   AND q.origin = 'rule'
 """
 _SUB_OPERATION_INSERT: Final = """
 INSERT INTO sub_operation (send_request_id, instance_id, destination, sop_instance_uid, due_at, created_at)
@@ -121,6 +123,8 @@ def accept(conn: WritingConnection, acceptance: Acceptance, distrusted_file: str
         if others:
             conn.execute(_SUPERSEDE, (instance.declared.sop_instance_uid,))
         instance_id = _insert_instance(conn, instance, series_id, arrival, routed=bool(acceptance.routes))
+        if acceptance.non_patient is not None:
+            non_patient.insert(conn, instance_id, acceptance.non_patient)
     else:
         instance_id, earlier_file, earlier_offset = earlier
         conn.execute(_MOVE_ARRIVAL, (arrival, bool(acceptance.routes), instance_id))

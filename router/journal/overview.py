@@ -148,12 +148,12 @@ def unrouted(conn: sqlite3.Connection, *, limit: int = LIST_LIMIT) -> list[Unrou
 def parked(
     conn: sqlite3.Connection, *, destination: str | None = None, limit: int = LIST_LIMIT
 ) -> list[ParkedInstance]:
-    """List what failed for good, newest first."""
+    """List what rules could not deliver, newest first. A failure of what was asked for was told to who asked."""
     rows = conn.execute(
         "SELECT s.id, q.transaction_uid, s.destination, s.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,"
         " s.attempts, s.status, s.reason, s.ended_at"
         " FROM sub_operation s JOIN send_request q ON q.id = s.send_request_id JOIN instance i ON i.id = s.instance_id"
-        " WHERE s.state = 'failed' AND (:destination IS NULL OR s.destination = :destination)"
+        " WHERE s.state = 'failed' AND q.origin = 'rule' AND (:destination IS NULL OR s.destination = :destination)"
         " ORDER BY s.id DESC LIMIT :limit",
         {"destination": destination, "limit": limit},
     )
@@ -166,8 +166,9 @@ def destinations_with_parked(conn: sqlite3.Connection) -> list[str]:
 
 
 _PARKED_NEXT = """
-SELECT id FROM sub_operation WHERE state = 'failed' AND destination = :destination AND id > :after
- ORDER BY id LIMIT :limit
+SELECT s.id FROM sub_operation s JOIN send_request q ON q.id = s.send_request_id
+ WHERE s.state = 'failed' AND s.destination = :destination AND s.id > :after AND q.origin = 'rule'
+ ORDER BY s.id LIMIT :limit
 """
 # A newer version that went out, or is going out, must not be overwritten at the destination by this older one;
 # and the same content is not sent twice.

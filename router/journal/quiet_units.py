@@ -49,19 +49,22 @@ def next_due(conn: sqlite3.Connection) -> float | None:
     return due_at
 
 
+_RESOURCES = {"series": "series", "study": "studies"}
+"""What the send request of a quiet unit is one of (Table 10.X.1-1)."""
 _INSTANCES = {
     "series": "SELECT id FROM instance WHERE series_id = :unit",
     "study": "SELECT i.id FROM series r JOIN instance i ON i.series_id = r.id WHERE r.study_id = :unit",
 }
 
-# What is still to be sent to this destination is not sent twice (D4).
+# What a rule still has to send to this destination is not sent twice (D4).
 _SUB_OPERATIONS = """
 INSERT INTO sub_operation (send_request_id, instance_id, destination, sop_instance_uid, due_at, created_at)
 SELECT :request, i.id, :destination, i.sop_instance_uid, :now, :now
   FROM instance i
  WHERE i.id IN ({instances}) AND i.arrival > :sent_through AND i.superseded = 0
-   AND NOT EXISTS (SELECT 1 FROM sub_operation o
-                    WHERE o.instance_id = i.id AND o.destination = :destination AND o.state = 'remaining')
+   AND NOT EXISTS (SELECT 1 FROM sub_operation o JOIN send_request q ON q.id = o.send_request_id
+                    WHERE o.instance_id = i.id AND o.destination = :destination AND o.state = 'remaining'
+                      AND q.origin = 'rule')
  ORDER BY i.arrival
 """
 
@@ -104,9 +107,9 @@ def fire(conn: sqlite3.Connection, unit: DueUnit, *, now: float) -> list[FiredRe
 def _send(conn: sqlite3.Connection, unit: DueUnit, destination: str, which: dict[str, Any]) -> FiredRequest | None:
     uid = new_uid()
     request = conn.execute(
-        "INSERT INTO send_request (transaction_uid, origin, rule, destination, source, created_at, closed_at)"
-        " VALUES (?, 'rule', ?, ?, ?, ?, ?)",
-        (uid, unit.rule, destination, _source(conn, unit), which["now"], which["now"]),
+        "INSERT INTO send_request (transaction_uid, origin, resource, rule, destination, source, created_at, closed_at)"
+        " VALUES (?, 'rule', ?, ?, ?, ?, ?, ?)",
+        (uid, _RESOURCES[unit.level], unit.rule, destination, _source(conn, unit), which["now"], which["now"]),
     ).lastrowid
     made = conn.execute(
         _SUB_OPERATIONS.format(instances=_INSTANCES[unit.level]),

@@ -57,6 +57,13 @@ class InstanceRow(msgspec.Struct, frozen=True):
     note: str = ""
 
 
+class NonPatientRow(msgspec.Struct, frozen=True):
+    """What a non-patient instance is searched by: its npi-name, and its keys as DICOM JSON."""
+
+    category: str
+    keys: str
+
+
 class RouteRow(msgspec.Struct, frozen=True):
     """One destination that a rule wants an instance sent to.
 
@@ -82,7 +89,7 @@ class QuietUnitRow(msgspec.Struct, frozen=True):
 class Acceptance(msgspec.Struct, frozen=True):
     """All facts of one received instance, journalled in one transaction.
 
-    `study` and `series` are None for a non-patient instance.
+    `study` and `series` are None for a non-patient instance, `non_patient` for any other.
     """
 
     study: StudyRow | None
@@ -90,6 +97,7 @@ class Acceptance(msgspec.Struct, frozen=True):
     instance: InstanceRow
     routes: tuple[RouteRow, ...] = ()
     units: tuple[QuietUnitRow, ...] = ()
+    non_patient: NonPatientRow | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True):

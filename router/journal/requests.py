@@ -1,6 +1,6 @@
 """Send requests (SEND-RS jobs) as people see them: what asked for them and how far each one is. Closing them.
 
-They are opened where their sub-operations are made: in `acceptance` and in `quiet_units`.
+They are opened where their sub-operations are made: in `acceptance`, in `quiet_units` and in `send_requests`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ LIST_LIMIT = 100
 
 
 class RequestSummary(msgspec.Struct, frozen=True):
-    """One send request with its counts. `closed_at` is None while instances may still be added."""
+    """One send request with its counts. `closed_at` is None while instances may still be added.
+
+    `origin` is "rule" or "send-rs"; `resource` says of what it is a send request (Table 10.X.1-1: "studies",
+    "studies/1.2/series", …) and `query` how it was searched. `rule` is empty when it was asked for.
+    """
 
     transaction_uid: Uid
     origin: str
+    resource: str
+    query: str
     rule: str
     destination: str
     source: str
@@ -72,7 +78,8 @@ class RequestDetail(msgspec.Struct, frozen=True):
 
 
 _SUMMARY = """
-SELECT q.transaction_uid, q.origin, q.rule, q.destination, q.source, q.created_at, q.closed_at,
+SELECT q.transaction_uid, q.origin, q.resource, q.query, q.rule, q.destination, q.source,
+       q.created_at, q.closed_at,
        coalesce(sum(s.state = 'remaining'), 0), coalesce(sum(s.state = 'completed'), 0),
        coalesce(sum(s.state = 'warning'), 0), coalesce(sum(s.state = 'failed'), 0)
   FROM send_request q LEFT JOIN sub_operation s ON s.send_request_id = q.id

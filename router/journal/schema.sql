@@ -1,5 +1,6 @@
 -- The journal: facts about what was received and what is to be done with it. Content is in the store (house.md).
--- Times are Unix seconds as REAL; texts are decoded to UTF-8; an attribute that is absent or empty is ''.
+-- Times are Unix seconds as REAL; texts are decoded to UTF-8; an attribute that is absent or empty is '', one of several
+-- values has them between backslashes.
 
 -- One row a study, with the patient attributes that came with it (PS3.18 Table 10.6.1-5 and 10.6.3-3).
 CREATE TABLE study (
@@ -16,11 +17,16 @@ CREATE TABLE study (
   referring_physician_name   TEXT NOT NULL,
   study_id                   TEXT NOT NULL,
   study_description          TEXT NOT NULL,
-  timezone_offset_from_utc   TEXT NOT NULL
+  timezone_offset_from_utc   TEXT NOT NULL,
+  -- what the three indexes below cannot be asked for: several values, and dates not written YYYYMMDD
+  odd                        INTEGER GENERATED ALWAYS AS (
+                               instr(patient_id, '\') OR instr(accession_number, '\') OR length(study_date) NOT IN (0, 8)
+                             ) VIRTUAL
 );
 CREATE INDEX study_patient ON study (patient_id);
 CREATE INDEX study_accession ON study (accession_number);
 CREATE INDEX study_date ON study (study_date);
+CREATE INDEX study_odd ON study (id) WHERE odd;
 
 CREATE TABLE series (
   id                         INTEGER PRIMARY KEY,
@@ -65,24 +71,37 @@ CREATE TABLE instance (
   note                       TEXT NOT NULL DEFAULT ''           -- what a person should know: odd header, rule error
 );
 CREATE INDEX instance_uid ON instance (sop_instance_uid);
-CREATE INDEX instance_series ON instance (series_id);
+CREATE INDEX instance_series ON instance (series_id, superseded);  -- instances are counted from this alone
 CREATE INDEX instance_unrouted ON instance (id) WHERE routed = 0;
 CREATE INDEX instance_unflushed ON instance (id) WHERE flushed = 0;
+
+-- What a non-patient instance is searched by (PS3.18 chapter 12). Its row goes with that of the instance.
+CREATE TABLE non_patient (
+  instance_id                INTEGER PRIMARY KEY REFERENCES instance (id) ON DELETE CASCADE,
+  category                   TEXT NOT NULL,                     -- npi-name: 'hanging-protocols', …
+  keys                       TEXT NOT NULL                      -- DICOM JSON: the attributes of router/dicom/non_patient.py
+);
+CREATE INDEX non_patient_category ON non_patient (category, instance_id);
 
 -- A send request (SEND-RS job). `closed_at` is set when nothing more will be added to it.
 CREATE TABLE send_request (
   id                         INTEGER PRIMARY KEY,
   transaction_uid            TEXT NOT NULL UNIQUE,
-  origin                     TEXT NOT NULL,                     -- 'rule'
-  rule                       TEXT NOT NULL,
+  origin                     TEXT NOT NULL,                     -- 'rule', 'send-rs'
+  resource                   TEXT NOT NULL DEFAULT 'instances', -- what it is a send request of: 'studies', 'studies/1.2/series', …
+  requester                  TEXT NOT NULL DEFAULT '',          -- who may ask for its result; '' for a rule's
+  query                      TEXT NOT NULL DEFAULT '',          -- the search of the request, for people
+  rule                       TEXT NOT NULL DEFAULT '',
   destination                TEXT NOT NULL,
   source                     TEXT NOT NULL,                     -- who sent what set it off, for people
   created_at                 REAL NOT NULL,
-  closed_at                  REAL
+  closed_at                  REAL,
+  expires_at                 REAL                               -- what remains then is failed; NULL when nothing will be
 );
 CREATE INDEX send_request_open ON send_request (id) WHERE closed_at IS NULL;
+CREATE INDEX send_request_expiring ON send_request (expires_at) WHERE expires_at IS NOT NULL;
 
--- One instance to one destination. `state` as SEND-RS counts it; a failed one is parked until a person acts.
+-- One instance to one destination. `state` as SEND-RS counts it; a failed one of a rule is parked until a person acts.
 CREATE TABLE sub_operation (
   id                         INTEGER PRIMARY KEY,
   send_request_id            INTEGER NOT NULL REFERENCES send_request (id),
@@ -103,7 +122,7 @@ CREATE TABLE sub_operation (
 );
 CREATE INDEX sub_operation_due ON sub_operation (destination, due_at, id) WHERE state = 'remaining' AND in_flight = 0;
 CREATE INDEX sub_operation_remaining ON sub_operation (destination, sop_instance_uid, id) WHERE state = 'remaining';
-CREATE INDEX sub_operation_request ON sub_operation (send_request_id);
+CREATE INDEX sub_operation_request ON sub_operation (send_request_id, state, ended_at);  -- a job is counted from this alone
 CREATE INDEX sub_operation_instance ON sub_operation (instance_id);
 CREATE INDEX sub_operation_failed ON sub_operation (destination, id) WHERE state = 'failed';
 

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import aiohttp
 import anyio
 import msgspec
+import yarl
 
 from router.dicom.uids import IMPLEMENTATION_VERSION_NAME
 from router.errors import Misconfigured, Transient
@@ -34,7 +35,7 @@ Body = Callable[[], AsyncIterator[bytes | memoryview]]
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
-    """An answer. `body` holds at most MAX_ANSWER_BYTES; `whole` says whether that was all."""
+    """An answer. `body` holds at most `max_answer_bytes`; `whole` says whether that was all."""
 
     status: int
     content_type: str
@@ -56,9 +57,11 @@ class HttpClient:
         connect_s: float,
         answer_s: float,
         ca_file: Path | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         wall_clock: Callable[[], float] = time.time,
     ):
         self._connect_s, self._answer_s, self._ca_file, self._wall_clock = connect_s, answer_s, ca_file, wall_clock
+        self._max_answer_bytes = max_answer_bytes
         self._session: aiohttp.ClientSession | None = None
 
     async def request(
@@ -72,8 +75,8 @@ class HttpClient:
     ) -> HttpAnswer:
         """Ask once; on a kept connection that the server had closed meanwhile, once more on a new one.
 
-        `body_bytes` goes out as Content-Length; None: chunked. Raises Transient, AnswerLost, Misconfigured, what
-        `body` raises.
+        `url` goes out as it is: percent-encoding means something in a query (%2C is no comma). `body_bytes` goes out as
+        Content-Length; None: chunked. Raises Transient, AnswerLost, Misconfigured, what `body` raises.
         """
         try:
             return await self._ask(method, url, headers, body, body_bytes)
@@ -93,6 +96,10 @@ class HttpClient:
         sent = dict(headers)
         if body is not None and body_bytes is not None:
             sent["Content-Length"] = str(body_bytes)
+        try:
+            target = yarl.URL(url, encoded=True)
+        except ValueError as error:
+            raise Misconfigured(_words(error)) from error
         connection = SimpleNamespace(reused=False)
         with anyio.CancelScope() as patience:
             upload = _Upload(body, patience, self._answer_s)
@@ -100,7 +107,7 @@ class HttpClient:
             try:
                 async with self._open_session().request(
                     method,
-                    url,
+                    target,
                     headers=sent,
                     data=None if body is None else upload.chunks(),
                     allow_redirects=False,
@@ -115,6 +122,8 @@ class HttpClient:
                     raise upload.failure from error
                 if connection.reused and isinstance(error, OSError | aiohttp.ServerDisconnectedError):
                     raise _Stale(_words(error)) from error
+                if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                    raise Transient(_words(error)) from error  # nothing was sent
                 raise self._lost(upload, _words(error)) from error
             if upload.failure is not None:
                 await self.aclose()
@@ -132,8 +141,8 @@ class HttpClient:
         whole = True
         async for chunk in response.content.iter_chunked(_READ_BYTES):
             body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                del body[MAX_ANSWER_BYTES:]
+            if len(body) > self._max_answer_bytes:
+                del body[self._max_answer_bytes :]
                 whole = False
                 response.close()
                 break
@@ -158,6 +167,7 @@ class HttpClient:
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": IMPLEMENTATION_VERSION_NAME, "Accept-Encoding": "identity"},
+                skip_auto_headers=("Content-Type",),  # of a request without a body
                 trust_env=False,
                 auto_decompress=False,
                 trace_configs=[tracing],

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 import anyio
 import structlog
@@ -21,13 +21,13 @@ from router.store import listing, reading
 from router.store.blanks import FOLDER_MODE, Blank, Blanks
 from router.store.disk import Disk, SystemDisk, spread_subfolders, storage_error, sync_folder
 from router.store.listing import Found
-from router.store.reading import DamagedFile, DataSetReader
+from router.store.reading import DamagedFile, DataSetFile, DataSetReader
 from router.store.spool import Spool, open_spool
 from router.store.stored import Located, StoredFile
 from router.store.workers import Workers
 from router.store.writer import Writer
 
-__all__ = ["DamagedFile", "DataSetReader", "Located", "Store", "StoredFile", "Writer"]
+__all__ = ["DamagedFile", "DataSetFile", "DataSetReader", "Located", "Store", "StoredFile", "Writer"]
 
 log = structlog.get_logger()
 
@@ -108,6 +108,43 @@ class Store:
             yield reader
         finally:
             await reader.close()
+
+    @asynccontextmanager
+    async def open_file(
+        self, located: Located, *, prepare: Callable[[BinaryIO], BinaryIO] | None = None
+    ) -> AsyncIterator[DataSetFile]:
+        """Open a data set to look for something in it, without comparing its hash.
+
+        `prepare` may give another file in its place (an inflated copy), which is closed at the end; it runs on a
+        thread. Raises DamagedFile when the file is missing or has another size, StorageError, what `prepare` raises.
+        """
+        path = self._prefix + located.file
+        opening = self._readers.start(lambda: DataSetFile.open(path, located, self._readers, prepare))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unwanted)
+            raise
+        try:
+            yield file
+        finally:
+            await file.close()
+
+    async def examine(self, located: Located, job: Callable[[BinaryIO], T]) -> T:
+        """Open a data set, run `job` with it, close it: all in one go on one thread.
+
+        The file stands at the first byte of the data set. Raises as `open_file` does, and what `job` raises.
+        """
+        path = self._prefix + located.file
+
+        def examine() -> T:
+            file = DataSetFile.open(path, located, self._readers, None)
+            try:
+                return file.run_now(job)
+            finally:
+                file.close_now()
+
+        return await self._readers.run(examine)
 
     def read_small(self, located: Sequence[Located]) -> asyncio.Future[list[bytes | DamagedFile]]:
         """Begin to read whole data sets, checked, in one go on one thread: for small ones, a few at a time.
@@ -194,7 +231,7 @@ class Store:
             log.error("file set aside after an I/O error", file=blank.file, now=f"{SUSPECT_FOLDER}/{name}")
 
 
-def _close_unwanted(opening: asyncio.Future[DataSetReader]) -> None:
-    """A courier was cancelled while its file was being opened."""
+def _close_unwanted(opening: asyncio.Future[DataSetReader] | asyncio.Future[DataSetFile]) -> None:
+    """A courier or request was cancelled while its file was being opened."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close_soon()

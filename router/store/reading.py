@@ -11,11 +11,14 @@ import hashlib
 import os
 import stat
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import BinaryIO, Final, TypeVar
 
 from router.errors import StorageError
 from router.store.stored import Located
 from router.store.workers import Workers
+
+T = TypeVar("T")
 
 CHUNK_BYTES: Final = 256 * 1024
 """Read in one go while a courier sends the one before."""
@@ -94,6 +97,67 @@ class DataSetReader:
         if self._left == 0 and self._hash.digest() != self._located.data_set_sha256:
             raise DamagedFile(self._located.file, "its content is not what was received (SHA-256)")
         return chunk
+
+
+class DataSetFile:
+    """A data set as a file object, for jobs that look for something in it. Made by `Store.open_file`.
+
+    Its hash is not compared: that would mean to read all of it.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, workers: Workers):
+        self._file, self._start, self._name, self._workers = file, file.tell(), name, workers
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, path: str, located: Located, workers: Workers, prepare: Callable[[BinaryIO], BinaryIO] | None
+    ) -> DataSetFile:
+        """Open it; runs on a thread. `prepare` gives another file in its place. Raises DamagedFile, StorageError."""
+        file: BinaryIO = os.fdopen(open_checked(path, located), "rb")
+        try:
+            file.seek(located.data_set_offset)
+            if prepare is not None:
+                with file:
+                    file = prepare(file)
+        except OSError as error:
+            file.close()
+            raise _read_error(located.file, error) from error
+        except BaseException:
+            file.close()
+            raise
+        return cls(file, located.file, workers)
+
+    async def run(self, job: Callable[[BinaryIO], T]) -> T:
+        """Run `job` on a thread with the file, which stands at the first byte of the data set; one job at a time.
+
+        Raises DamagedFile, StorageError, and what `job` raises.
+        """
+        return await self._workers.run(lambda: self.run_now(job))
+
+    def run_now(self, job: Callable[[BinaryIO], T]) -> T:
+        """Do what `run` does, on the calling thread, which must not be the loop's."""
+        with self._lock:
+            if self._file.closed:
+                raise StorageError(f"{self._name}: already closed")
+            try:
+                self._file.seek(self._start)
+                return job(self._file)
+            except OSError as error:
+                raise _read_error(self._name, error) from error
+
+    async def close(self) -> None:
+        """Close the file, after the job that may be under way. Closes it even when the caller is cancelled."""
+        await self._workers.run(self.close_now)
+
+    def close_now(self) -> None:
+        """Close the file. Runs on a thread."""
+        with self._lock:
+            self._file.close()
+
+    def close_soon(self) -> None:
+        """Close the file without waiting for it."""
+        self._workers.submit(self.close_now)
 
 
 def read_whole(path: str, located: Located) -> bytes | DamagedFile:

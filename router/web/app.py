@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.config.model import HttpConfig
@@ -16,8 +18,10 @@ from router.dicomweb.multipart import PartLimits
 from router.ingest.door import Door
 from router.net.callers import Callers
 from router.web.callers import MayCall, OnlyCallers
+from router.web.capabilities import DocumentedRoute, with_capabilities
+from router.web.hosts import IsOurs, OnlyOurHosts
 from router.web.problem import problem
-from router.web.stow import store_instances
+from router.web.stow import OpenSpool, store_routes
 
 log = structlog.get_logger()
 
@@ -26,17 +30,29 @@ LOOPBACK_ONLY = Callers({}).allows_request
 
 
 def make_app(
-    config: HttpConfig, door: Door, *, may_call: MayCall = LOOPBACK_ONLY, limits: PartLimits = DEFAULT_LIMITS
+    config: HttpConfig,
+    door: Door,
+    *,
+    may_call: MayCall = LOOPBACK_ONLY,
+    limits: PartLimits = DEFAULT_LIMITS,
+    is_our_host: IsOurs | None = None,
+    open_spool: OpenSpool | None = None,
+    services: Sequence[DocumentedRoute] = (),
+    hidden: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """Make the app that takes instances over STOW-RS. `door` is `ingest.Ingest` in the daemon."""
-    store = store_instances(config, door, limits)
-    studies = f"{config.base_path}/studies"
+    """Make the app that takes instances over STOW-RS and has `services` besides, which its capabilities tell of.
+
+    `door` is `ingest.Ingest` in the daemon, `open_spool` `Store.spool`; without it metadata with bulk data is not
+    taken. Without `is_our_host` any Host will do. `hidden` routes go before all others and are not told of.
+    """
+    documented = [*store_routes(config, door, limits, open_spool), *services]
     app = Starlette(
-        routes=[
-            Route(studies, store, methods=["POST"], name="store"),
-            Route(studies + "/{study}", store, methods=["POST"], name="store in a study"),
+        routes=[*hidden, *with_capabilities(config.base_path, documented)],
+        middleware=[
+            Middleware(LastResort),
+            Middleware(OnlyCallers, may_call),
+            *([Middleware(OnlyOurHosts, is_our_host)] if is_our_host else ()),
         ],
-        middleware=[Middleware(LastResort), Middleware(OnlyCallers, may_call)],
         exception_handlers={HTTPException: _http_error},
     )
     app.router.redirect_slashes = False

@@ -7,43 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import anyio
-import structlog
-from anyio.abc import TaskGroup
 
-from router.dicom.envelope import Declared
 from router.dicom.part10 import PrefaceReader
-from router.dicom.uids import Uid
 from router.dicomweb.media_types import DICOM, parse_media_type
 from router.dicomweb.multipart import BodyEnded, PartBegun, PartData, PartEnded, PartEvent
 from router.errors import PeerError, Refused, StorageError
 from router.ingest.door import Reception, Visit
-
-log = structlog.get_logger()
-
-OUT_OF_RESOURCES = 0xA700
-CANNOT_UNDERSTAND = 0xC000
-"""Failure Reasons (PS3.18 Table I.2-2)."""
-
-STORAGE_FAILED = "the router could not store it"
-
-MAX_ACCEPTING = 16
-"""Instances of one request that are being made durable at once: enough to fill a group commit."""
+from router.web.accepting import CANNOT_UNDERSTAND, Acceptances, PartResult
 
 _PLAIN_ENCODINGS = ("", "binary", "8bit", "7bit", "identity")
 
 
-@dataclass(slots=True)
-class PartResult:
-    """What became of one part. `declared` is None when it could not be told; `failure` is the Failure Reason."""
+class Intake(Protocol):
+    """Takes part events in their order."""
 
-    declared: Declared | None = None
-    stored: bool = False
-    failure: int | None = None
-    reason: str = ""
-    wrong_media_type: bool = False
+    @property
+    def results(self) -> list[PartResult]:
+        """One for each instance; complete when the task group of the acceptances has ended."""
+
+    async def take(self, event: PartEvent) -> None:
+        """Take one event. Raises PeerError when the body as a whole is of no use, StorageError when it has no place."""
+
+    async def finish(self) -> None:
+        """All has come."""
+
+    async def break_off(self, reason: str) -> None:
+        """The body broke or its sender has gone. Does nothing after `finish`."""
 
 
 @dataclass(slots=True)
@@ -55,18 +47,16 @@ class _Part:
     reception: Reception | None = None
 
 
-class Intake:
-    """Takes part events in their order. `results` are complete when `accepting`, the task group, has ended."""
+class FileIntake:
+    """Takes PS3.10 files, one a part. What is wrong with a part ends in its result."""
 
-    def __init__(self, visit: Visit, study_instance_uid: Uid | None, accepting: TaskGroup):
+    def __init__(self, visit: Visit, acceptances: Acceptances):
         self.results: list[PartResult] = []
-        self._visit, self._study, self._tasks = visit, study_instance_uid, accepting
+        self._visit, self._acceptances = visit, acceptances
         self._part: _Part | None = None
-        self._accepting: set[Uid] = set()
-        self._freed = anyio.Event()
 
     async def take(self, event: PartEvent) -> None:
-        """Take one event. What is wrong with a part ends in its result."""
+        """Take one event."""
         match event:
             case PartBegun(headers):
                 result = PartResult()
@@ -74,7 +64,7 @@ class Intake:
                 self._part = _Part(result)
                 if problem := _wrong_head(headers):
                     result.wrong_media_type = True
-                    await self._fail(CANNOT_UNDERSTAND, problem)
+                    await self._fail(Refused(CANNOT_UNDERSTAND, problem))
             case PartData(data):
                 await self._write(data)
             case PartEnded():
@@ -84,10 +74,13 @@ class Intake:
             case _:
                 assert_never(event)
 
+    async def finish(self) -> None:
+        """Nothing is left to do: parts were taken as they came."""
+
     async def break_off(self, reason: str) -> None:
-        """The body broke or its sender has gone: the part in hand is lost."""
+        """The part in hand is lost."""
         if self._part is not None and self._part.result.failure is None:
-            await self._fail(CANNOT_UNDERSTAND, reason)
+            await self._fail(Refused(CANNOT_UNDERSTAND, reason))
         self._part = None
 
     async def _write(self, data: bytes | memoryview) -> None:
@@ -98,11 +91,8 @@ class Intake:
             data_set = part.preface.feed(data)
             if data_set:
                 await self._reception(part).write(data_set)
-        except Refused as error:
-            await self._fail(error.status, error.reason)
-        except StorageError as error:
-            _note_storage(error)
-            await self._fail(OUT_OF_RESOURCES, STORAGE_FAILED)
+        except (Refused, StorageError) as error:
+            await self._fail(error)
 
     async def _end(self) -> None:
         part = self._part
@@ -112,30 +102,13 @@ class Intake:
             part.preface.finish()
             reception = self._reception(part)
         except Refused as error:
-            await self._fail(error.status, error.reason)
+            await self._fail(error)
             return
         assert part.result.declared is not None  # _reception saw to it
         uid = part.result.declared.sop_instance_uid
-        while uid in self._accepting or len(self._accepting) >= MAX_ACCEPTING:  # one UID keeps its order (D6)
-            self._freed = anyio.Event()
-            await self._freed.wait()
+        await self._acceptances.wait_for_place(uid)
         self._part = None
-        self._accepting.add(uid)
-        self._tasks.start_soon(self._accept, part.result, reception, uid)
-
-    async def _accept(self, result: PartResult, reception: Reception, uid: Uid) -> None:
-        try:
-            with anyio.CancelScope(shield=True):  # it takes a flush and a commit, and what is journalled is wanted
-                await reception.accept(study_instance_uid=self._study)
-            result.stored = True
-        except Refused as error:
-            result.failure, result.reason = error.status, error.reason
-        except StorageError as error:
-            _note_storage(error)
-            result.failure, result.reason = OUT_OF_RESOURCES, STORAGE_FAILED
-        finally:
-            self._accepting.discard(uid)
-            self._freed.set()
+        self._acceptances.begin(part.result, reception, uid)
 
     def _reception(self, part: _Part) -> Reception:
         if part.reception is None:
@@ -145,19 +118,23 @@ class Intake:
             part.reception = self._visit.receive(declared)
         return part.reception
 
-    async def _fail(self, failure: int, reason: str) -> None:
+    async def _fail(self, error: Refused | StorageError) -> None:
         part = self._part
         assert part is not None
         part.result.declared = part.preface.declared
-        part.result.failure, part.result.reason = failure, reason
+        part.result.fail(error)
         if part.reception is not None:
             reception, part.reception = part.reception, None
             with anyio.CancelScope(shield=True):
                 await reception.discard()
 
 
-def _note_storage(error: StorageError) -> None:
-    log.error("instance could not be stored", error=str(error))  # says paths: for our log only
+def encoded_problem(headers: Mapping[str, str]) -> str:
+    """Say that the bytes of a part are wrapped in an encoding that is not undone here; "" when they are not."""
+    for name in ("content-transfer-encoding", "content-encoding"):
+        if headers.get(name, "").lower() not in _PLAIN_ENCODINGS:
+            return f"a part has a {name}, which is not undone here"
+    return ""
 
 
 def _wrong_head(headers: Mapping[str, str]) -> str:
@@ -169,7 +146,4 @@ def _wrong_head(headers: Mapping[str, str]) -> str:
         return f"Content-Type of a part: {error.problem}"
     if media_type != DICOM:
         return f"a part is {media_type}, not {DICOM}"
-    for name in ("content-transfer-encoding", "content-encoding"):
-        if headers.get(name, "").lower() not in _PLAIN_ENCODINGS:
-            return f"a part has a {name}, which is not undone here"
-    return ""
+    return encoded_problem(headers)

@@ -1,40 +1,52 @@
-"""STOW-RS: POST {base}/studies and {base}/studies/{study} with multipart/related of application/dicom (PS3.18 §10.5).
+"""STOW-RS: POST {base}/studies and {base}/studies/{study} (PS3.18 §10.5).
 
-Takes any transfer syntax, also those that PS3.18 §8.7.3 forbids on the web, and stores it as it came. Metadata with
-bulk data is not taken here (415).
+Takes PS3.10 files, in any transfer syntax, also those that PS3.18 §8.7.3 forbids on the web, and stores them as they
+came; and metadata in JSON or XML with bulk data, which is put together first.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from router.config.model import HttpConfig
 from router.dicom.envelope import Source
-from router.dicom.transfer_syntax import is_web_transferable
 from router.dicom.uids import Uid, is_valid_uid
-from router.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART_RELATED, parse_media_type
+from router.dicomweb.accept import DICOM_XML
+from router.dicomweb.capabilities import Transaction
+from router.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART_RELATED, MediaType, parse_media_type
+from router.dicomweb.metadata_parts import TooMuchMetadata
 from router.dicomweb.multipart import PartLimits, PartReader
-from router.dicomweb.store_response import FailedInstance, StoredInstance, encode_store_response
-from router.errors import PeerError
+from router.errors import PeerError, StorageError
 from router.ingest.door import Door, Visit
+from router.store.disk import NoSpace
+from router.store.spool import Spool
+from router.web.accepting import STORAGE_FAILED, Acceptances, PartResult
+from router.web.admission import Check, CheckedVisit, patients_only
 from router.web.body import TooSlow, paced
-from router.web.intake import CANNOT_UNDERSTAND, Intake, PartResult
+from router.web.capabilities import DocumentedRoute, documented
+from router.web.intake import FileIntake, Intake
+from router.web.intake_metadata import COMPOSING, MetadataIntake
 from router.web.problem import problem
+from router.web.single_part import as_multipart
+from router.web.stow_answer import RETRY_AFTER_S, answer, no_room, note
+from router.web.urls import base_url, study_url
 
 log = structlog.get_logger()
 
-RETRY_AFTER_S = 60
-"""When to come again while the disk is full: somebody has to make room first."""
+OpenSpool = Callable[[], AbstractAsyncContextManager[Spool]]
+"""Gives a place for parts that must be put together: `Store.spool`."""
 
-_ALLOWED = f'{MULTIPART_RELATED}; type="{DICOM}"; boundary=…'
-_HOST = re.compile(r"[0-9A-Za-z.\-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?", re.ASCII)
-_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+MAX_BODY_BYTES = 2**50
+"""A Content-Length beyond it is a mistake or an attack (B50); how much is really taken, the disk decides."""
+
+_METADATA_TYPES = (DICOM_JSON, DICOM_XML)
 
 
 class _Refusal(Exception):
@@ -45,60 +57,232 @@ class _Refusal(Exception):
         self.response = response
 
 
-def store_instances(config: HttpConfig, door: Door, limits: PartLimits) -> Callable[[Request], Awaitable[Response]]:
-    """Make the endpoint of both resources."""
+class StoreService:
+    """Takes Store requests. Without `open_spool`, metadata with bulk data is not taken (415). `single_parts` are media
+    types of bodies that are taken without being multipart.
+    """
 
-    async def endpoint(request: Request) -> Response:
+    def __init__(
+        self,
+        config: HttpConfig,
+        door: Door,
+        limits: PartLimits,
+        open_spool: OpenSpool | None = None,
+        single_parts: Sequence[str] = (),
+    ):
+        self._config, self._door, self._limits, self._open_spool = config, door, limits, open_spool
+        self._single_parts = single_parts
+        self._composing = anyio.Semaphore(COMPOSING)
+        types = (DICOM, *(_METADATA_TYPES if open_spool else ()))
+        self.consumes = (*single_parts, *(f'{MULTIPART_RELATED}; type="{name}"' for name in types))
+
+    async def store(self, request: Request, check: Check = patients_only) -> Response:
+        """Answer one request; `check` says which instances it may bring."""
+        request = as_multipart(request, self._single_parts)
         try:
             study = _study(request)
-            reader = _reader(request, limits)
+            media_type = self._media_type(request)
+            reader = self._reader(media_type)
         except _Refusal as refusal:
             return refusal.response
-        if not door.has_room():
-            return _no_room()
+        if not self._door.has_room():
+            return no_room()
         address = request.client.host if request.client else ""
-        visit = door.open_visit(Source("STOW-RS", address))
+        visit = CheckedVisit(self._door.open_visit(Source("STOW-RS", address)), check)
         try:
-            return await _receive(request, reader, visit, study, address, _retrieve_url(request, config, study))
+            return await self._receive(request, reader, media_type, visit, study, address)
         finally:
             with anyio.CancelScope(shield=True):
                 await visit.close()
 
-    return endpoint
-
-
-async def _receive(
-    request: Request, reader: PartReader, visit: Visit, study: Uid | None, address: str, retrieve_url: str
-) -> Response:
-    ending, early = "", None
-    async with anyio.create_task_group() as accepting:
-        intake = Intake(visit, study, accepting)
+    async def _receive(
+        self,
+        request: Request,
+        reader: PartReader,
+        media_type: MediaType,
+        visit: Visit,
+        study: Uid | None,
+        address: str,
+    ) -> Response:
+        ending, early = "", None
+        results: list[PartResult] = []
         try:
-            async for chunk in paced(request.stream()):
-                for event in reader.feed(chunk):
-                    await intake.take(event)
-            reader.finish()
+            async with (
+                anyio.create_task_group() as accepting,
+                self._intake(request, media_type, visit, study, accepting) as intake,
+            ):
+                ending, early = await _take_all(request, reader, intake)
+                results = intake.results
+        except* NoSpace:
+            ending, early = "the disk is full", no_room()
+        except* StorageError as errors:  # no place could even be opened
+            log.error("no place for a stow request", error=str(errors.exceptions[0]))
+            ending, early = STORAGE_FAILED, _storage_failed()
+        note(results, address)
+        if ending:
+            log.warning("stow request broke", peer=address, problem=ending)
+        response = answer(request, results, ending, self._retrieve_url(request, study), early)
+        log.info(
+            "stow request answered",
+            peer=address,
+            status=response.status_code,
+            stored=sum(result.stored for result in results),
+            failed=sum(result.failure is not None for result in results),
+        )
+        return response
+
+    @asynccontextmanager
+    async def _intake(
+        self, request: Request, media_type: MediaType, visit: Visit, study: Uid | None, accepting: TaskGroup
+    ) -> AsyncIterator[Intake]:
+        acceptances = Acceptances(study, accepting)
+        metadata_type = _root_type(media_type)
+        if metadata_type == DICOM:
+            yield FileIntake(visit, acceptances)
+            return
+        assert self._open_spool is not None  # _media_type saw to it
+        async with self._open_spool() as spool:
+            yield MetadataIntake(
+                visit,
+                acceptances,
+                spool,
+                metadata_type=metadata_type,
+                request_url=str(request.url.replace(query="")),
+                composing=self._composing,
+                has_room=self._door.has_room,
+            )
+
+    def _media_type(self, request: Request) -> MediaType:
+        """Check what the head says of the body."""
+        encoding = request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity":
+            raise _Refusal(
+                problem(
+                    415,
+                    "Compressed bodies are not taken.",
+                    where="Content-Encoding",
+                    allowed="identity",
+                    headers={"Accept-Encoding": "identity"},
+                )
+            )
+        length = request.headers.get("content-length", "0")
+        if length.isdecimal() and (len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES):
+            raise _Refusal(
+                problem(
+                    413,
+                    "No request is that long.",
+                    where="Content-Length",
+                    allowed=f"{MAX_BODY_BYTES} bytes",
+                    headers={"Connection": "close"},
+                )
+            )
+        values = request.headers.getlist("content-type")
+        try:
+            if len(values) > 1:
+                raise PeerError("there is more than one")
+            media_type = parse_media_type(values[0]) if values else MediaType("", {})
         except PeerError as error:
-            ending = error.problem
-        except TooSlow as error:
-            ending = str(error)
-            early = problem(408, f"The body came too slowly: {ending}.", headers={"Connection": "close"})
-        except ClientDisconnect:
-            ending = "the sender has gone"
-        finally:
-            await intake.break_off(ending or "interrupted")
-    _note(intake.results, address)
-    if ending:
-        log.warning("stow request broke", peer=address, problem=ending)
-    response = _answer(intake.results, ending, retrieve_url, early)
-    log.info(
-        "stow request answered",
-        peer=address,
-        status=response.status_code,
-        stored=sum(result.stored for result in intake.results),
-        failed=sum(result.failure is not None for result in intake.results),
+            raise self._bad_content_type(error) from error
+        if f'{media_type.name}; type="{_root_type(media_type)}"' in self.consumes:
+            return media_type
+        raise _Refusal(
+            problem(
+                415,
+                "The body is neither a multipart/related of DICOM files nor one of metadata with bulk data.",
+                where="Content-Type",
+                allowed=self._allowed,
+                next_step="Send PS3.10 files, one a part, or metadata and its bulk data parts. Archives are not taken.",
+                headers={"Accept-Post": ", ".join(self.consumes)},
+            )
+        )
+
+    def _reader(self, media_type: MediaType) -> PartReader:
+        try:
+            return PartReader(media_type.parameters.get("boundary", ""), self._limits)
+        except PeerError as error:
+            raise self._bad_content_type(error) from error
+
+    def _bad_content_type(self, error: PeerError) -> _Refusal:
+        detail = f"The Content-Type cannot be used: {error.problem}."
+        return _Refusal(problem(400, detail, where="Content-Type", allowed=self._allowed))
+
+    @property
+    def _allowed(self) -> str:
+        return ", or ".join(name if name in self._single_parts else f"{name}; boundary=…" for name in self.consumes)
+
+    def _retrieve_url(self, request: Request, study: Uid | None) -> str:
+        """Give the study's URL as the client reached us; "" when only the data sets tell the study (type 2)."""
+        base = base_url(request, self._config.base_path)
+        return study_url(base, study) if study is not None and base else ""
+
+
+def store_routes(
+    config: HttpConfig, door: Door, limits: PartLimits, open_spool: OpenSpool | None = None
+) -> list[DocumentedRoute]:
+    """Make the two resources of the Store transaction (Table 10.5.1-1)."""
+    service = StoreService(config, door, limits, open_spool)
+
+    def route(path: str, name: str, title: str) -> DocumentedRoute:
+        transaction = Transaction(
+            id=name,
+            title=title,
+            consumes=service.consumes,
+            produces=[DICOM_JSON, DICOM_XML],
+            statuses=[200, 202, 400, 408, 409, 413, 415, 503],
+        )
+        return documented("POST", f"{config.base_path}{path}", service.store, transaction)
+
+    return [
+        route("/studies", "storeInstances", "Store Instances"),
+        route("/studies/{study}", "storeInstancesInStudy", "Store Instances in a Study"),
+    ]
+
+
+async def _take_all(request: Request, reader: PartReader, intake: Intake) -> tuple[str, Response | None]:
+    """Bring the whole body in. Gives why it ended early, "" when it did not, and what to say then."""
+    ending, early = "", None
+    try:
+        async for chunk in paced(request.stream()):
+            for event in reader.feed(chunk):
+                await intake.take(event)
+        reader.finish()
+        await intake.finish()
+    except TooMuchMetadata as error:
+        ending = error.problem
+        early = problem(
+            413,
+            f"There is too much metadata: {ending}.",
+            where="body",
+            next_step="Send fewer instances a request, and long values as bulk data.",
+            headers={"Connection": "close"},
+        )
+    except PeerError as error:
+        ending = error.problem
+    except StorageError as error:
+        log.error("stow request could not be kept", error=str(error))
+        ending = STORAGE_FAILED
+        early = no_room() if isinstance(error, NoSpace) else _storage_failed()
+    except TooSlow as error:
+        ending = str(error)
+        early = problem(408, f"The body came too slowly: {ending}.", headers={"Connection": "close"})
+    except ClientDisconnect:
+        ending = "the sender has gone"
+    finally:
+        await intake.break_off(ending or "interrupted")
+    return ending, early
+
+
+def _storage_failed() -> Response:
+    return problem(
+        503,
+        "The router's disk failed; nothing was stored.",
+        next_step="See the log of the router.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
     )
-    return response
+
+
+def _root_type(media_type: MediaType) -> str:
+    return media_type.parameters.get("type", "").strip().lower()
 
 
 def _study(request: Request) -> Uid | None:
@@ -113,127 +297,3 @@ def _study(request: Request) -> Uid | None:
             )
         )
     return None if study is None else Uid(study)
-
-
-def _reader(request: Request, limits: PartLimits) -> PartReader:
-    """Check what the head says of the body."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise _Refusal(
-            problem(
-                415,
-                "Compressed bodies are not taken.",
-                where="Content-Encoding",
-                allowed="identity",
-                headers={"Accept-Encoding": "identity"},
-            )
-        )
-    values = request.headers.getlist("content-type")
-    try:
-        if len(values) > 1:
-            raise PeerError("there is more than one")
-        media_type = parse_media_type(values[0]) if values else None
-        if (
-            media_type is not None
-            and media_type.name == MULTIPART_RELATED
-            and media_type.parameters.get("type", "").lower() == DICOM
-        ):
-            return PartReader(media_type.parameters.get("boundary", ""), limits)
-    except PeerError as error:
-        raise _Refusal(
-            problem(400, f"The Content-Type cannot be used: {error.problem}.", where="Content-Type", allowed=_ALLOWED)
-        ) from error
-    raise _Refusal(
-        problem(
-            415,
-            "The body is not a multipart/related of DICOM files.",
-            where="Content-Type",
-            allowed=_ALLOWED,
-            next_step="Send PS3.10 files, one a part. Metadata with bulk data (JSON, XML) and archives are not taken.",
-            headers={"Accept-Post": f'{MULTIPART_RELATED}; type="{DICOM}"'},
-        )
-    )
-
-
-def _answer(results: list[PartResult], ending: str, retrieve_url: str, early: Response | None) -> Response:
-    """Say what became of the parts (PS3.18 Table 10.5.3-1). A broken body leaves stored what was stored (B57)."""
-    stored = [result for result in results if result.stored]
-    failed = [result for result in results if result.failure is not None]
-    if stored:
-        return _module(202 if failed or ending else 200, results, ending, retrieve_url)
-    if early is not None:
-        return early
-    if ending:
-        return problem(
-            400,
-            f"The body cannot be read: {ending}.",
-            where="body",
-            next_step="Nothing was stored; send it again whole.",
-        )
-    if not failed:
-        return problem(400, "The body has no part.", where="body", allowed="one part or more")
-    if all(result.wrong_media_type for result in failed):
-        return problem(
-            415, f"Nothing was stored: {failed[0].reason}.", where="part head", allowed=f"Content-Type: {DICOM}"
-        )
-    if all(result.failure in _OUT_OF_RESOURCES for result in failed):
-        return _module(503, results, ending, retrieve_url)
-    return _module(409, results, ending, retrieve_url)
-
-
-def _module(status: int, results: list[PartResult], ending: str, retrieve_url: str) -> Response:
-    stored, failed, others = [], [], []
-    for result in results:
-        declared = result.declared
-        if result.failure is not None and declared is None:
-            others.append(result.failure)
-        elif result.failure is not None and declared is not None:
-            failed.append(FailedInstance(declared.sop_class_uid, declared.sop_instance_uid, result.failure))
-        elif declared is not None:
-            stored.append(StoredInstance(declared.sop_class_uid, declared.sop_instance_uid))
-    if ending and not failed and not others:
-        others.append(CANNOT_UNDERSTAND)
-    content = encode_store_response(retrieve_url=retrieve_url, stored=stored, failed=failed, other_failures=others)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    if reason := next((result.reason for result in results if result.reason), ending):
-        headers["Warning"] = f'299 sendrs "{_header_text(reason)}"'
-    return Response(content, status_code=status, headers=headers, media_type=DICOM_JSON)
-
-
-def _no_room() -> Response:
-    return problem(
-        503,
-        "The disk is nearly full; nothing is taken until there is room.",
-        next_step=f"Send it again after {RETRY_AFTER_S} s.",
-        headers={"Retry-After": str(RETRY_AFTER_S)},
-    )
-
-
-def _retrieve_url(request: Request, config: HttpConfig, study: Uid | None) -> str:
-    """Give the study's URL as the client reached us; "" when only the data sets tell the study (type 2)."""
-    host = request.headers.get("host", "")
-    if study is None or not _HOST.fullmatch(host):
-        return ""
-    return f"{request.url.scheme}://{host}{config.base_path}/studies/{study}"
-
-
-def _note(results: list[PartResult], address: str) -> None:
-    not_for_the_web = 0
-    for result in results:
-        declared = result.declared
-        if result.failure is not None:
-            log.warning(
-                "instance refused",
-                peer=address,
-                sop_instance_uid="" if declared is None else declared.sop_instance_uid,
-                status=f"{result.failure:04X}H",
-                reason=result.reason,
-            )
-        elif declared is not None:
-            not_for_the_web += not is_web_transferable(declared.transfer_syntax_uid)
-    if not_for_the_web:
-        log.info("instances in a transfer syntax not meant for the web", peer=address, instances=not_for_the_web)
-
-
-def _header_text(text: str) -> str:
-    return re.sub(r"[^ !#-\[\]-~]", "?", text)[:200]

@@ -259,6 +259,27 @@ def test_jobs_lists_them_and_one_is_shown_with_every_attempt(capsys: pytest.Capt
     assert out[-1].split() == [f"{UID}.1", "failed", "1", "2023-11-14", "22:13:20", "A900H", "wrong", "class"]
 
 
+def test_jobs_show_origin_and_resource_of_what_was_asked_for_and_of_what_a_rule_sent(
+    capsys: pytest.CaptureFixture[str], used: Path
+) -> None:
+    conn = open_for_writing(used / "state" / FILE_NAME)
+    conn.execute(
+        "INSERT INTO send_request (transaction_uid, origin, resource, requester, query, destination, source, created_at,"
+        " closed_at) VALUES ('1.2.3.4', 'send-rs', 'studies/1.2/series', 'operator', 'Modality=CT', 'archive',"
+        " 'SEND-RS at 127.0.0.1', ?, ?)",
+        (NOW + 60, NOW + 60),
+    )
+    conn.close()
+    assert run(["jobs"]) == 0
+    out, _ = said(capsys)
+    asked, rule = out[1].split(), out[2].split()
+    assert asked[-6:] == ["send-rs", "studies/1.2/series", "Modality=CT", "SEND-RS", "at", "127.0.0.1"]
+    assert rule[8:10] == ["rule", "instances"]
+    assert run(["jobs", "1.2.3.4"]) == 0
+    out, _ = said(capsys)
+    assert {"Origin       send-rs", "Resource     studies/1.2/series", "Query        Modality=CT"} <= set(out)
+
+
 def test_an_unknown_job_is_one_line(capsys: pytest.CaptureFixture[str], used: Path) -> None:
     assert run(["jobs", "1.2.3"]) == ExitCode.FOUND_PROBLEMS
     assert said(capsys) == ([], ["sendrs: there is no job '1.2.3' (see: sendrs jobs)"])

@@ -57,13 +57,13 @@ ROWS = {
     "b91 unknown kind": (
         '[destinations.a]\nkind = "stow"\n',
         [
-            'router.toml:2: [destinations.a] kind: "stow" is not known; allowed: "dimse" or "stow-rs"; '
+            'router.toml:2: [destinations.a] kind: "stow" is not known; allowed: "dimse" or "stow-rs" or "send-rs"; '
             'did you mean "stow-rs"?'
         ],
     ),
     "b91 no kind": (
         "[destinations.a]\nport = 1\n",
-        ['router.toml:1: [destinations.a]: kind is missing; allowed: "dimse" or "stow-rs"'],
+        ['router.toml:1: [destinations.a]: kind is missing; allowed: "dimse" or "stow-rs" or "send-rs"'],
     ),
     "b91 table where a value belongs": (
         "[dicom.ae_title]\nx = 1\n",
@@ -353,6 +353,32 @@ ROWS = {
         '[http]\nlisten = "127.0.0.1:11112"\n',
         ["router.toml:2: [http] listen: port 11112 is taken by [dicom] listen"],
     ),
+    "aliases that are no list": (
+        CLOUD + 'aliases = "https://pacs.internal"\n',
+        [
+            'router.toml:4: [destinations.cloud] aliases: "https://pacs.internal" is not a list; '
+            'write it in brackets: aliases = ["https://pacs.internal"]'
+        ],
+    ),
+    "alias that is no URL": (
+        ARCHIVE + 'aliases = ["https://archive.example", "ARCHIVE"]\n',
+        [f'router.toml:5: [destinations.archive] aliases: "ARCHIVE" is not an http or https URL; allowed: {URL_RULE}'],
+    ),
+    "alias that is the URL of another": (
+        CLOUD + ARCHIVE + 'aliases = ["https://PACS.example/dicom-web"]\n',
+        [
+            "router.toml:8: [destinations.archive] aliases: https://PACS.example/dicom-web is a URL of "
+            "[destinations.cloud]"
+        ],
+    ),
+    "waits that exclude each other": (
+        "[http]\nsync_budget_s = 20\nmax_sync_s = 10\n",
+        ["router.toml:3: [http] max_sync_s: is shorter than sync_budget_s (20 s)"],
+    ),
+    "more instances than a counter can say": (
+        "[http]\nmax_send_instances = 65536\n",
+        ["router.toml:2: [http] max_send_instances: 65536 is out of range; allowed: 1 to 65535"],
+    ),
     "ca_file without https": (
         CLOUD.replace("https", "http") + 'ca_file = "router.toml"\n',
         ["router.toml:4: [destinations.cloud] ca_file: has no use, because the url is http and not https"],
@@ -540,3 +566,22 @@ def test_paths_are_taken_from_the_folder_of_the_file_and_not_from_where_one_stan
     assert config.rules.path == tmp_path / "rules"
     assert config.state.path == Path("/srv/state")
     assert config.file.is_absolute()
+
+
+def test_a_server_that_is_asked_to_send_is_checked_like_one_that_is_sent_to(tmp_path: Path) -> None:
+    file = tmp_path / "router.toml"
+    file.write_text(
+        '[http]\nlisten = "127.0.0.1:8080"\n'
+        '[destinations.far]\nkind = "send-rs"\nurl = "http://127.0.0.1:8080/dicom-web"\ntarget = "/dicom-web"\n'
+        'headers = { Authorization = "secret" }\nbearer_token_file = "missing"\n'
+        '[destinations.back]\nkind = "send-rs"\nurl = "http://127.0.0.1:8080/dicom-web"\ntarget = "https://far.example"\n'
+        'headers = { Authorization = "secret" }\nbearer_token_file = "missing"\n'
+    )
+    file.chmod(0o644)
+    with pytest.raises(ConfigErrors) as errors:
+        load_config(file)
+    text = str(errors.value)
+    assert '[destinations.far] target: "/dicom-web" is not an http or https URL' in text
+    assert "[destinations.back]: is this router itself" in text
+    assert "headers.Authorization: is a secret in a file that everybody can read" in text
+    assert "bearer_token_file: and headers.Authorization exclude each other" in text

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from router.config.load import load_config
-from router.config.model import Config, DimseDestination, Listen, Peer, StowDestination
+from router.config.model import Config, DimseDestination, Listen, Peer, SendRsDestination, StowDestination
 from router.errors import ConfigError, ConfigErrors
 
 SHIPPED = Path(__file__).parents[3] / "router.toml"
@@ -45,6 +45,12 @@ def test_what_the_comments_show_are_the_defaults(tmp_path: Path) -> None:
     assert full.destinations == {
         "archive": DimseDestination(name="archive", ae_title="ARCHIVE", host="10.1.2.3"),
         "cloud": StowDestination(name="cloud", url="https://pacs.example/dicom-web", headers={"X-Site": "north"}),
+        "regional": SendRsDestination(
+            name="regional",
+            url="https://vna.example/dicom-web",
+            target="https://far.example/dicom-web",
+            headers={"X-Site": "north"},
+        ),
     }
     assert full.peers == {"ct1": Peer(name="ct1", ae_title="CT1", address="10.1.0.0/16")}
 
@@ -63,6 +69,7 @@ def structs_and_tables() -> Iterator[tuple[type[msgspec.Struct], str]]:
             yield field.type, field.name
     yield DimseDestination, "destinations.archive"
     yield StowDestination, "destinations.cloud"
+    yield SendRsDestination, "destinations.regional"
     yield Peer, "peers.ct1"
 
 

@@ -314,7 +314,7 @@ async def test_f50_413_splits_the_batch_down_to_the_one_that_is_too_large(status
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 301, 307, 308])
-async def test_d12_what_a_person_must_mend_stops_the_lane(status: int) -> None:
+async def test_d12_b84_what_a_person_must_mend_stops_the_lane_and_redirects_are_not_followed(status: int) -> None:
     data_sets = FakeDataSets()
     other = Origin(script=store_all)
     told = Told()

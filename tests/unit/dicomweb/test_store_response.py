@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pydicom
 import pytest
@@ -15,7 +16,7 @@ from router.dicomweb.store_response import (
     StoreResponse,
     Verdict,
     decode_store_response,
-    encode_store_response,
+    store_response,
 )
 from router.errors import PeerError
 
@@ -35,8 +36,12 @@ XML = """<?xml version="1.0" encoding="UTF-8"?>
 </NativeDicomModel>"""
 
 
+def encoded(**module: Any) -> bytes:
+    return json.dumps(store_response(**module)).encode()
+
+
 def written() -> bytes:
-    return encode_store_response(
+    return encoded(
         retrieve_url="http://h/dicom-web/studies/1",
         stored=[StoredInstance(CT, A, "http://h/i/1"), StoredInstance(CT, B, warning_reason=0xB000)],
         failed=[FailedInstance(CT, C, 0xA900)],
@@ -63,7 +68,7 @@ def test_tags_are_in_ascending_order_and_absent_sequences_are_left_out() -> None
     module = json.loads(written())
     assert list(module) == sorted(module)
     assert list(module["00081199"]["Value"][1]) == ["00081150", "00081155", "00081190", "00081196"]
-    assert json.loads(encode_store_response()) == {"00081190": {"vr": "UR"}}
+    assert json.loads(encoded()) == {"00081190": {"vr": "UR"}}
 
 
 def test_what_we_write_we_read() -> None:
@@ -95,12 +100,12 @@ def test_xml_is_read() -> None:
 
 
 def test_an_instance_in_both_lists_is_contradictory_in_either_order() -> None:
-    body = encode_store_response(stored=[StoredInstance(CT, A)] * 2, failed=[FailedInstance(CT, A, 272)] * 2)
+    body = encoded(stored=[StoredInstance(CT, A)] * 2, failed=[FailedInstance(CT, A, 272)] * 2)
     assert decode_store_response("application/dicom+json", body).instances[A].verdict is Verdict.CONTRADICTORY
 
 
 def test_a_warning_is_not_lost_when_the_instance_is_named_again_without_one() -> None:
-    body = encode_store_response(stored=[StoredInstance(CT, A, warning_reason=0xB007), StoredInstance(CT, A)])
+    body = encoded(stored=[StoredInstance(CT, A, warning_reason=0xB007), StoredInstance(CT, A)])
     assert decode_store_response("application/dicom+json", body).instances[A] == InstanceResult(Verdict.WARNING, 0xB007)
 
 

@@ -1,0 +1,185 @@
+"""Hypercorn made strict: HTTP/1.1 and nothing else, heads that every program reads alike, no waiting for ever.
+
+A head is judged as it came, before h11 reads it, which forgives what RFC 9112 lets a server forgive (bare LF, folded
+lines, repeated lengths) and what request smuggling lives on. Rows B48 to B56 and B71.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import anyio
+import h11
+import hypercorn.asyncio.run
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Event, RawData
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
+
+from router.web.problem import problem
+from router.web.stow import MAX_BODY_BYTES
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Request line and headers of one request."""
+MAX_TARGET_BYTES: Final = 40 * 1024
+"""A query string may have 32 KiB: a list of 500 UIDs."""
+MAX_FIELD_BYTES: Final = 16 * 1024
+MAX_FIELDS: Final = 100
+"""Browsers send 20, proxies add 10."""
+WRITE_S: Final = 30.0
+"""A reader must take a piece of an answer, 256 KiB at most, in this time (B52)."""
+
+_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"))
+_VERSIONS: Final = frozenset((b"HTTP/1.1", b"HTTP/1.0"))
+_BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!\Z)")
+_NOT_TEXT: Final = re.compile(rb"[^\t\r\n -~]")
+_FOLD: Final = re.compile(rb"\r\n[ \t]")
+_LENGTH: Final = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([^\r]*)", re.IGNORECASE)
+_ENCODING: Final = re.compile(rb"\r\ntransfer-encoding[ \t]*:[ \t]*([^\r]*)", re.IGNORECASE)
+_WEBSOCKET: Final = re.compile(rb"\r\nupgrade[ \t]*:[^\r]*websocket", re.IGNORECASE)
+_TARGET: Final = re.compile(rb"/|https?://|\*\Z", re.IGNORECASE)
+
+
+class BadHead(Exception):
+    """The request is not taken. `status` and words for its sender."""
+
+    def __init__(self, status: int, detail: str):
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+def make_strict() -> None:
+    """Have Hypercorn serve connections with what stands here. Hypercorn has no setting for it."""
+    hypercorn.asyncio.run.TCPServer = _Server  # type: ignore[attr-defined]
+
+
+def check_head(data: bytes) -> None:
+    """Judge what has come since the last request, be the head whole or not. Raises BadHead."""
+    data = data.removeprefix(b"\r\n")  # RFC 9112 §2.2: some clients send one after a body
+    end = data.find(b"\r\n\r\n")
+    head = data[: end + 2] if end >= 0 else data
+    if flaw := _NOT_TEXT.search(head):
+        raise BadHead(
+            400, f"The head holds the byte {head[flaw.start()]:02X}H: this is not HTTP, or not as it should be."
+        )
+    if _BARE_LINE_END.search(head):
+        raise BadHead(400, "A line of the head does not end with CR LF.")
+    line, _, fields = head.partition(b"\r\n")
+    if len(line) > MAX_TARGET_BYTES:
+        raise BadHead(414, f"The request line is longer than {MAX_TARGET_BYTES} bytes.")
+    if len(head) > MAX_HEAD_BYTES or max(map(len, fields.split(b"\r\n"))) > MAX_FIELD_BYTES:
+        raise BadHead(431, f"The head is longer than {MAX_HEAD_BYTES} bytes, or a field than {MAX_FIELD_BYTES}.")
+    if fields.count(b"\r\n") > MAX_FIELDS:
+        raise BadHead(431, f"There are more than {MAX_FIELDS} header fields.")
+    if end >= 0:
+        _check_request_line(line)
+        _check_fields(b"\r\n" + fields)
+
+
+def _check_request_line(line: bytes) -> None:
+    words = line.split(b" ")
+    if len(words) != 3 or not words[2].startswith(b"HTTP/"):
+        raise BadHead(400, "The request line is not: method, path, HTTP/1.1.")
+    method, target, version = words
+    if line == b"PRI * HTTP/2.0":
+        raise BadHead(400, "HTTP/2 is not spoken here, only HTTP/1.1.")
+    if version not in _VERSIONS:
+        raise BadHead(505, "Only HTTP/1.1 is spoken here.")
+    if method not in _METHODS:
+        raise BadHead(501, "That method is not known here; methods are written in capital letters.")
+    if not _TARGET.match(target):
+        raise BadHead(400, "The request line names no path.")
+
+
+def _check_fields(fields: bytes) -> None:
+    if _FOLD.search(fields):
+        raise BadHead(400, "A header field goes over several lines.")
+    lengths, encodings = _LENGTH.findall(fields), _ENCODING.findall(fields)
+    if len(lengths) + len(encodings) > 1 or any(b"," in length for length in lengths):
+        raise BadHead(400, "The head tells the length of the body more than once.")
+    if encodings and encodings[0].strip().lower() != b"chunked":
+        raise BadHead(400, 'The only Transfer-Encoding that is taken is "chunked".')
+    if _WEBSOCKET.search(fields):
+        raise BadHead(400, "There are no WebSockets here.")
+
+
+class _Connection(h11.Connection):
+    """h11 that reads no head before it was judged."""
+
+    refusal: BadHead | None = None
+    """Why nothing more is read from this connection."""
+    _too_long = False
+
+    @property
+    def they_are_waiting_for_100_continue(self) -> bool:
+        """Nobody is asked for a body that is too long by its own words (B54)."""
+        return not self._too_long and super().they_are_waiting_for_100_continue
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        if self.their_state is h11.IDLE and self.refusal is None:
+            data, _ = self.trailing_data
+            try:
+                if data:
+                    check_head(data)
+            except BadHead as refusal:
+                self.refusal = refusal
+        if self.refusal is not None:
+            raise h11.RemoteProtocolError(self.refusal.detail, self.refusal.status)
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            lengths = [value for name, value in event.headers if name == b"content-length"]
+            self._too_long = any(int(length) > MAX_BODY_BYTES for length in lengths)
+        return event
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 without ways out of it: no HTTP/2, no WebSocket."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.connection = _Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """An offer to go over to another protocol is not taken up."""
+
+    async def _send_error_response(self, status_code: int) -> None:
+        refusal = getattr(self.connection, "refusal", None)
+        detail = refusal.detail if refusal else "The request is not HTTP/1.1 as RFC 9112 has it."
+        answer = problem(status_code, detail, where="request head", headers={"Connection": "close"})
+        headers = [*answer.raw_headers, *self.config.response_headers("h11")]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=bytes(answer.body)))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+class _Server(TCPServer):
+    """One connection."""
+
+    @property
+    def protocol(self) -> ProtocolWrapper:
+        return self._wrapper
+
+    @protocol.setter
+    def protocol(self, wrapper: ProtocolWrapper) -> None:
+        wrapper.protocol = _Protocol(
+            wrapper.app,
+            wrapper.config,
+            wrapper.context,
+            wrapper.task_group,
+            wrapper.state,
+            wrapper.ssl,
+            wrapper.client,
+            wrapper.server,
+            wrapper.send,
+        )
+        self._wrapper = wrapper
+
+    async def protocol_send(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        with anyio.move_on_after(WRITE_S) as patience:
+            await super().protocol_send(event)
+        if patience.cancelled_caught:
+            self.writer.transport.abort()

@@ -1,0 +1,89 @@
+"""What a send request of the Studies service means: the six resources of Table 10.X.1-1, searched like QIDO-RS.
+
+Unlike a search it is strict (O-30): a key that is unknown, or belongs to another level, is refused and never ignored,
+because ignoring it would widen what is shipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from starlette.requests import Request
+from starlette.routing import Route
+
+from router.config.model import Config, Destination
+from router.dicom.matcher import InvalidKey, parse_key
+from router.dicom.matcher_keys import Universal
+from router.dicomweb.query_string import MatchParameter, SearchParameters
+from router.search import BadKeys, Index, Level, MatchSet, Scope
+from router.sending.requests import SendRequests
+from router.web.capabilities import DocumentedRoute
+from router.web.search import RESOURCES, make_plan, read_scope
+from router.web.send_service import FindTarget, SendService, Unfiltered, no_collections
+
+_NO_FUZZY: Final = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+
+
+def send_routes(
+    base_path: str,
+    index: Index,
+    requests: SendRequests,
+    destinations: Callable[[], Mapping[str, Destination]],
+    config: Config,
+) -> list[DocumentedRoute]:
+    """Make the routes of Send and Check Send Result for the Studies service: the resources that can be searched.
+
+    `destinations` gives those that are registered just now; a reload gives another mapping.
+    """
+    service = SendService(base_path, requests, destinations, config)
+    allow = config.http.allow_unfiltered_send
+    routes = []
+    for one in RESOURCES:
+        find = _finder(one.path.removeprefix("/"), one.level, index, allow_unfiltered=allow)
+        routes += service.routes(one.path.removeprefix("/"), find, name=one.name, parameters=one.match_parameters())
+    return routes
+
+
+def collection_routes(base_path: str) -> list[Route]:
+    """Make the routes that say that send requests cannot be listed. They go before those of Retrieve."""
+    return no_collections(base_path, [one.path.removeprefix("/") for one in RESOURCES])
+
+
+class StudiesTarget:
+    """One resource, with the UIDs of its path."""
+
+    def __init__(self, index: Index, level: Level, scope: Scope, resource: str, *, allow_unfiltered: bool):
+        self.resource = resource
+        self._index, self._level, self._scope = index, level, scope
+        self._allow_unfiltered = allow_unfiltered
+
+    async def match(self, parameters: SearchParameters, most: int) -> tuple[MatchSet, Sequence[str]]:
+        """See `SendTarget.match`."""
+        if parameters.unknown:
+            raise BadKeys(parameters.unknown, ["is not an attribute"] * len(parameters.unknown))
+        if not self._is_narrowed(parameters.match):
+            raise Unfiltered
+        plan = make_plan(self._level, self._scope, parameters, strict=True)
+        found = await self._index.match_set(plan, limit=parameters.limit, offset=parameters.offset, most=most)
+        return found, [_NO_FUZZY] if parameters.fuzzy else []
+
+    def _is_narrowed(self, keys: Sequence[MatchParameter]) -> bool:
+        """Say whether anything keeps the whole archive from being sent: a study in the path, or a key (O-21)."""
+        return self._allow_unfiltered or self._scope.study is not None or any(map(_asks_something, keys))
+
+
+def _asks_something(key: MatchParameter) -> bool:
+    try:
+        return not isinstance(parse_key(key.path, key.value), Universal)
+    except InvalidKey:
+        return True  # `make_plan` will say why
+
+
+def _finder(template: str, level: Level, index: Index, *, allow_unfiltered: bool) -> FindTarget:
+    def find(request: Request) -> StudiesTarget:
+        scope = read_scope(request)
+        resource = template.format(study=scope.study, series=scope.series)
+        return StudiesTarget(index, level, scope, resource, allow_unfiltered=allow_unfiltered)
+
+    return find
