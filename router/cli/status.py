@@ -88,7 +88,7 @@ def _print(found: Status, config: Config) -> None:
     print_lines(
         Text.assemble("sendrs is ", running, f", state in {found.state_folder}"),
         f"{count_of(sums.instances, 'instance', 'instances')} kept ({show_bytes(sums.bytes)}), "
-        f"{sums.unrouted:,} unrouted, {sums.remaining:,} on the way, {sums.failed:,} parked",
+        f"{sums.unrouted:,} unrouted, {sums.remaining:,} on the way, {sums.parked:,} parked",
     )
     if found.filesystem in UNSAFE_FILESYSTEMS:
         risk = f"unsafe: the state folder is on {found.filesystem}, which {UNSAFE_FILESYSTEMS[found.filesystem]}"
@@ -97,7 +97,12 @@ def _print(found: Status, config: Config) -> None:
         print_lines("")
         now = time.time()
         print_table(_COLUMNS, (_row(row, config, now) for row in found.destinations))
-    hints = [hint for number, hint in ((sums.unrouted, "sendrs unrouted"), (sums.failed, "sendrs parked")) if number]
+    places = (
+        (sums.unrouted, "sendrs unrouted"),
+        (sums.parked, "sendrs parked"),
+        (sums.failed - sums.parked, "sendrs jobs (what was asked for and failed)"),
+    )
+    hints = [place for number, place in places if number]
     if hints:
         print_lines("", f"See also: {', '.join(hints)}")
 

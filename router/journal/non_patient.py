@@ -20,6 +20,9 @@ from router.dicom.uids import Uid
 from router.journal.records import NonPatientRow
 from router.journal.search_rows import FileRow
 
+MAX_PAGE_CHARACTERS: Final = 16 * 1024 * 1024
+"""Of JSON on one page: 1,000 of the largest protocols in the field have 5 MB of keys, hostile ones a gigabyte."""
+
 _SOP_INSTANCE_UID: Final = (0x00080018,)
 _INSERT: Final = "INSERT INTO non_patient (instance_id, category, keys) VALUES (?, ?, ?)"
 _FILE: Final = """
@@ -46,7 +49,7 @@ class Match(msgspec.Struct, frozen=True):
 
 
 class Matches(msgspec.Struct, frozen=True):
-    """One page of the matches, in order, and how many there are in all."""
+    """One page of the matches, in order, and how many there are in all. It may be shorter than was asked for."""
 
     page: tuple[Match, ...]
     total: int
@@ -58,17 +61,19 @@ def insert(conn: sqlite3.Connection, instance_id: int, row: NonPatientRow) -> No
 
 
 def find(conn: sqlite3.Connection, category: str, keys: Sequence[Key], *, limit: int, offset: int = 0) -> Matches:
-    """Give the page of `limit` matches behind the first `offset`."""
-    page, total = [], 0
-    for total, (file, data_set) in enumerate(_matching(conn, category, keys), start=1):
-        if offset < total <= offset + limit:
+    """Give the page of `limit` matches behind the first `offset`; it ends sooner at MAX_PAGE_CHARACTERS."""
+    page: list[Match] = []
+    total, room = 0, MAX_PAGE_CHARACTERS
+    for total, (file, text, data_set) in enumerate(_matching(conn, category, keys), start=1):
+        if offset < total <= offset + limit and room > 0:
             page.append(Match(FileRow(*file), data_set))
+            room -= len(text)
     return Matches(tuple(page), total)
 
 
 def find_ids(conn: sqlite3.Connection, category: str, keys: Sequence[Key]) -> list[int]:
     """Give the row ids of the instances that match, in order."""
-    return [file[0] for file, _ in _matching(conn, category, keys)]
+    return [file[0] for file, _, _ in _matching(conn, category, keys)]
 
 
 def stored(conn: sqlite3.Connection, category: str, sop_instance_uid: Uid) -> FileRow | None:
@@ -80,12 +85,12 @@ def stored(conn: sqlite3.Connection, category: str, sop_instance_uid: Uid) -> Fi
 
 def _matching(
     conn: sqlite3.Connection, category: str, keys: Sequence[Key]
-) -> Iterator[tuple[Sequence[Any], JsonDataSet]]:
+) -> Iterator[tuple[Sequence[Any], str, JsonDataSet]]:
     for *file, text in _rows(conn, category, keys):
         data_set = msgspec.json.decode(text)
         attributes = JsonAttributes(data_set)
         if all(key.matches(attributes) for key in keys):
-            yield file, data_set
+            yield file, text, data_set
 
 
 def _rows(conn: sqlite3.Connection, category: str, keys: Sequence[Key]) -> Iterator[tuple[Any, ...]]:

@@ -20,7 +20,7 @@ RETRY_AT_ONCE = 1_000
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Everything in the journal, counted."""
+    """Everything in the journal, counted. `parked` are those failed that rules could not deliver."""
 
     instances: int
     bytes: int
@@ -30,6 +30,7 @@ class Totals(msgspec.Struct, frozen=True):
     completed: int
     warning: int
     failed: int
+    parked: int
 
 
 class DestinationOverview(msgspec.Struct, frozen=True):
@@ -91,6 +92,12 @@ class Retried(msgspec.Struct, frozen=True):
     last_id: int | None = None
 
 
+# A failure of what was asked for was told to who asked; what a rule could not deliver waits for a person.
+_PARKED = """
+  FROM sub_operation s JOIN send_request q ON q.id = s.send_request_id WHERE s.state = 'failed' AND q.origin = 'rule'
+"""
+
+
 def totals(conn: sqlite3.Connection) -> Totals:
     """Count instances and sub-operations."""
     instances, size, unrouted = conn.execute(
@@ -100,6 +107,7 @@ def totals(conn: sqlite3.Connection) -> Totals:
     (uncertain,) = conn.execute(
         "SELECT count(*) FROM sub_operation WHERE state = 'remaining' AND uncertain = 1"
     ).fetchone()
+    (parked,) = conn.execute(f"SELECT count(*) {_PARKED}").fetchone()
     return Totals(
         instances=instances,
         bytes=size,
@@ -109,6 +117,7 @@ def totals(conn: sqlite3.Connection) -> Totals:
         completed=states.get("completed", 0),
         warning=states.get("warning", 0),
         failed=states.get("failed", 0),
+        parked=parked,
     )
 
 
@@ -162,7 +171,7 @@ def parked(
 
 def destinations_with_parked(conn: sqlite3.Connection) -> list[str]:
     """Name the destinations for which something is parked."""
-    return [name for (name,) in conn.execute("SELECT DISTINCT destination FROM sub_operation WHERE state = 'failed'")]
+    return [name for (name,) in conn.execute(f"SELECT DISTINCT s.destination {_PARKED}")]
 
 
 _PARKED_NEXT = """

@@ -156,7 +156,7 @@ def matches(conn: sqlite3.Connection, question: Question) -> tuple[str, Paramete
     conditions += _scope(question)
     ways = sorted((one.way for one in conditions if one.way is not None), key=lambda way: way.rank)
     way = ways[0] if ways else None
-    tables = {question.level, *(one.table for one in conditions)}
+    tables = {question.level}.union(*(one.tables for one in conditions))
     start = way.table if way else min(tables, key=_ORDER.index)
     where = [_ALIVE[question.level], *(one.sql for one in conditions)]
     if way:
@@ -192,5 +192,5 @@ def _scope(question: Question) -> list[Condition]:
         if uid is not None:
             name = f"scope_{table}"
             way = Way(rank, table, f"SELECT id FROM {table} WHERE {column} = :{name}")
-            conditions.append(Condition(f"{LETTER[table]}.{column} = :{name}", {name: uid}, table, way))
+            conditions.append(Condition(f"{LETTER[table]}.{column} = :{name}", {name: uid}, frozenset({table}), way))
     return conditions

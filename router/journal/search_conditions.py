@@ -65,7 +65,7 @@ class Condition(msgspec.Struct, frozen=True):
 
     sql: str
     parameters: Parameters
-    table: Table
+    tables: frozenset[Table]
     way: Way | None = None
 
 
@@ -75,7 +75,8 @@ def condition(number: int, key: Key, columns: Mapping[AttributePath, Column]) ->
     if isinstance(key, DateAndTime):
         paths = [key.date_path, key.time_path, TIMEZONE_OFFSET_FROM_UTC]
     texts = ", ".join(columns[path].expression for path in paths)
-    return _Made(number, key, columns[key.path], f"key_matches({number}, {texts})").condition()
+    made = _Made(number, key, columns[key.path], f"key_matches({number}, {texts})")
+    return Condition(made.sql(), made.parameters, frozenset(columns[path].table for path in paths), made.way())
 
 
 def register(conn: sqlite3.Connection, keys: Sequence[Key], columns: Mapping[AttributePath, Column]) -> None:
@@ -98,12 +99,10 @@ class _Made:
 
     def __init__(self, number: int, key: Key, column: Column, exact: str):
         self._number, self._key, self._column, self._exact = number, key, column, exact
-        self._parameters: Parameters = {}
+        self.parameters: Parameters = {}
 
-    def condition(self) -> Condition:
-        return Condition(self._sql(), self._parameters, self._column.table, self._way())
-
-    def _sql(self) -> str:
+    def sql(self) -> str:
+        """Say it all."""
         key, text = self._key, self._column.expression
         empty = getattr(key, "empty_matches", False)
         if self._column.is_computed:
@@ -155,7 +154,7 @@ class _Made:
                 return f"{found} OR {some}" if some else found
         return f"{text} <> '[]'" + (f" OR {some}" if some else "")
 
-    def _way(self) -> Way | None:
+    def way(self) -> Way | None:
         """Use the column's index, if it has one and this key can."""
         key, index = self._key, self._column.index
         if not index:
@@ -203,8 +202,8 @@ class _Made:
         return f"{text} >= {self._put(head)}" + (f" AND {text} < {self._put(after)}" if after else "")
 
     def _put(self, value: object) -> str:
-        name = f"k{self._number}_{len(self._parameters)}"
-        self._parameters[name] = value
+        name = f"k{self._number}_{len(self.parameters)}"
+        self.parameters[name] = value
         return f":{name}"
 
 

@@ -1,7 +1,8 @@
 """What a search asks, checked and made ready: keys of the one matcher, and which attributes are to come back.
 
-PS3.18 §8.3.4.1 and §10.6.1.2. A search ignores what it cannot match; a request to send must not, because that would
-widen what is shipped (O-30). A range of dates and a range of times are one interval, always.
+PS3.18 §8.3.4.1 and §10.6.1.2. A search ignores what it cannot match, and finds what is stored empty (PS3.4 §C.2.2.1.2);
+a request to send must do neither, because that would widen what is shipped (O-30): nobody who asks for one PatientID
+wants the studies of unknown patients to go out. A range of dates and a range of times are one interval, always.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(level: Level, scope: Scope, asked: Sequence[Asked], *, options: MatchOptions, strict: bool) -> Plan:
-    """Check what is asked and make the keys. Whether a Required key matches what is stored empty is not an option.
+    """Check what is asked and make the keys. A Required key matches what is stored empty, unless `strict`.
 
     Raises BadKeys for a value that cannot be matched and, if `strict`, for an attribute that is not in the index or
     does not belong to this resource (Table 10.6.1-4).
@@ -147,7 +148,8 @@ class _Maker:
         return "is not in the index, so it cannot be matched"
 
     def _match(self, one: Asked) -> None:
-        options = dataclasses.replace(self._options, empty_matches=one.path in REQUIRED, date_and_time=True)
+        empty_matches = one.path in REQUIRED and not self._strict
+        options = dataclasses.replace(self._options, empty_matches=empty_matches, date_and_time=True)
         key = parse_key(one.path, one.value, options=options)
         self._returned.add(one.path[0])
         if not isinstance(key, Universal):

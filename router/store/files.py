@@ -32,6 +32,7 @@ __all__ = ["DamagedFile", "DataSetFile", "DataSetReader", "Located", "Store", "S
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Opened = TypeVar("Opened", DataSetReader, DataSetFile)
 
 WRITING_THREADS: Final = 16
 """Flushes that may be under way at once; the file system commits those that wait together."""
@@ -98,16 +99,10 @@ class Store:
         Raises DamagedFile when the file is missing or not what the journal says, StorageError.
         """
         path = self._prefix + located.file
-        opening = self._readers.start(lambda: DataSetReader.open(path, located, self._readers, chunk_bytes))
-        try:
-            reader = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close_unwanted)
-            raise
-        try:
+        async with _opened(
+            self._readers.start(lambda: DataSetReader.open(path, located, self._readers, chunk_bytes))
+        ) as reader:
             yield reader
-        finally:
-            await reader.close()
 
     @asynccontextmanager
     async def open_file(
@@ -119,16 +114,10 @@ class Store:
         thread. Raises DamagedFile when the file is missing or has another size, StorageError, what `prepare` raises.
         """
         path = self._prefix + located.file
-        opening = self._readers.start(lambda: DataSetFile.open(path, located, self._readers, prepare))
-        try:
-            file = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close_unwanted)
-            raise
-        try:
+        async with _opened(
+            self._readers.start(lambda: DataSetFile.open(path, located, self._readers, prepare))
+        ) as file:
             yield file
-        finally:
-            await file.close()
 
     async def examine(self, located: Located, job: Callable[[BinaryIO], T]) -> T:
         """Open a data set, run `job` with it, close it: all in one go on one thread.
@@ -231,7 +220,21 @@ class Store:
             log.error("file set aside after an I/O error", file=blank.file, now=f"{SUSPECT_FOLDER}/{name}")
 
 
-def _close_unwanted(opening: asyncio.Future[DataSetReader] | asyncio.Future[DataSetFile]) -> None:
+@asynccontextmanager
+async def _opened(opening: asyncio.Future[Opened]) -> AsyncIterator[Opened]:
+    """Wait for a file that is being opened, and close it at the end, also when nobody waits any more."""
+    try:
+        file = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
+    try:
+        yield file
+    finally:
+        await file.close()
+
+
+def _close_unwanted(opening: asyncio.Future[Opened]) -> None:
     """A courier or request was cancelled while its file was being opened."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close_soon()

@@ -169,7 +169,9 @@ def another(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def test_req_104_the_worked_example_of_annex_b_and_it_survives_kill_9(tmp_path: Path, another: Daemon) -> None:
-    """REQ-011, REQ-012, REQ-015, REQ-023, REQ-104, O-29: three studies, five instances, 202 and then 200."""
+    """REQ-011, REQ-012, REQ-015, REQ-023, REQ-040, REQ-104, REQ-106, O-29: three studies, five instances, by STOW-RS as
+    their destination wants it; 202 and then 200.
+    """
     with origin(tmp_path, cloud_at(another.url)) as daemon:
         store(daemon, tmp_path, *example())
         sent = send(daemon, "studies", EXAMPLE)
@@ -187,6 +189,7 @@ def test_req_104_the_worked_example_of_annex_b_and_it_survives_kill_9(tmp_path: 
         assert (ended.status, json.loads(ended.body)) == (200, json.loads(COMPLETED))
         assert "Retry-After" not in ended.headers
         assert held_by(another) == {1, 2, 3, 4, 5}
+        assert another.log().count("stow request answered") < 5, "REQ-106: instances travel together"
         daemon.kill9()
         daemon.start()
         assert check(daemon, "studies").body == ended.body
@@ -211,7 +214,9 @@ def test_req_104_the_worked_example_of_annex_b_and_it_survives_kill_9(tmp_path: 
 def test_req_023_to_028_each_resource_sends_what_matches_and_nothing_else(
     tmp_path: Path, resource: str, query: str, expected: set[int]
 ) -> None:
-    """REQ-015, REQ-023, REQ-024, REQ-025, REQ-026, REQ-027, REQ-028, REQ-039, REQ-041: by C-STORE, over an alias."""
+    """REQ-015, REQ-023, REQ-024, REQ-025, REQ-026, REQ-027, REQ-028, REQ-039, REQ-040, REQ-041: by C-STORE, as their
+    destination wants it, over an alias.
+    """
     with StoreScp(tmp_path / "scp") as scp, origin(tmp_path, archive_at(scp.port)) as daemon:
         store(daemon, tmp_path, *example())
         url = f"dicom://127.0.0.1:{scp.port}/ARCHIVE"

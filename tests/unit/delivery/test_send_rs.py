@@ -147,7 +147,7 @@ async def test_req_052_an_absurd_retry_after_is_bounded(retry_after: str, wait_s
     assert (end.how, waits.seconds) == (How.ANSWERED, [wait_s])
 
 
-async def test_a_redirect_is_not_followed() -> None:
+async def test_b84_a_redirect_is_not_followed() -> None:
     origin = Origin()
     end = await follow(origin, [answer(307, Location="http://127.0.0.1:1/elsewhere")])
     assert (end.how, end.status, len(origin.requests)) == (How.REFUSED, 307, 1)

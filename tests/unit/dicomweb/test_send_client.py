@@ -252,7 +252,7 @@ def test_o32_status_and_module_that_contradict_each_other(status: int, result: S
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null", b"[{},{}]", b"<html>", b"\xff\xfe", b"[" * 100_000, b"7"])
-def test_b84_a_garbage_module_is_no_success(body: bytes) -> None:
+def test_o34_a_garbage_module_is_no_success(body: bytes) -> None:
     assert read_answer(200, JSON, body).kind is Kind.UNREADABLE
     assert read_answer(202, JSON, body).kind is Kind.PENDING
 
@@ -316,3 +316,15 @@ def test_it_goes_on_or_ends_whatever_is_answered(said: list[tuple[object, float 
         step = say(transaction, what, retry_after_s)
     if not any(what == 409 for what, _ in said):
         assert transaction.uid == UID
+
+
+@given(
+    st.integers(100, 999),
+    st.sampled_from([JSON, "application/dicom+xml", "multipart/related; boundary=b", "text/plain", "", "a/b; ;;"]),
+    st.binary(max_size=200) | st.sampled_from([b"--b\r\n\r\n[]\r\n--b--", b'[{"00000900":{"Value":[[]]}}]', b"<a/>"]),
+)
+def test_any_bytes_are_an_answer_of_some_kind(status: int, content_type: str, body: bytes) -> None:
+    answer = read_answer(status, content_type, body)
+    assert (answer.kind is Kind.FINAL) <= (answer.result is not None)
+    assert answer.words.isprintable()
+    assert len(answer.words) < 400

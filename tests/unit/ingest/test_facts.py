@@ -38,6 +38,13 @@ def test_the_request_attributes_are_indexed_as_pairs() -> None:
     assert found.series.request_attributes == '[["STEP1","PROC1"]]'
 
 
+def test_all_values_are_indexed_between_backslashes() -> None:
+    content = data_set("1.2.9.1", patient="P1 \\P2", description="A\\")
+    found = read_facts(declared("1.2.9.1"), scanned(content))
+    assert found.study is not None
+    assert (found.study.patient_id, found.study.study_description) == ("P1\\P2", "A\\")
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "REMEMBERED", 3)
     memory = RowMemory()

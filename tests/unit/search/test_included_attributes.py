@@ -109,7 +109,7 @@ async def test_a_private_attribute_needs_its_creator(archive: Archive) -> None:
         made = plan(Level.INSTANCE, Scope(), [Asked(CREATOR, creator)], options=MatchOptions(), strict=False)
         return (await archive.index.find(made, include=[include], limit=9)).results[-1]
 
-    private = {"00090010": "ACME", "00091001": b"hidden"}
+    private: dict[str, Any] = {"00090010": "ACME", "00091001": b"hidden"}
     await archive.put(instance("1.2.3", "1.2.3.1", "1.2.3.1.1", **private), in_store=True)
     assert "00091001" in (await ask("ACME", PRIVATE)).data_set
     assert "00090010" in (await ask("ACME", PRIVATE)).data_set
@@ -122,3 +122,15 @@ async def test_the_extra_attributes_of_a_page_are_bounded(archive: Archive, monk
     first, second = await found(archive, Level.STUDY, "PatientAge")
     assert "00101010" in first.data_set
     assert "00101010" not in second.data_set
+
+
+async def test_a_file_is_read_no_further_than_the_last_attribute_asked_for(archive: Archive) -> None:
+    [stored] = await archive.index.stored(Scope(study=Uid("1.2.1")))
+    path = archive.store.path_of(stored.located.file)
+    content = path.read_bytes()
+    behind = content.index(b"\x18\x00\x50\x00")
+    path.write_bytes(content[:behind].ljust(len(content), b"\xfe"))
+    [study, _] = await found(archive, Level.STUDY, "PatientAge")
+    assert study.data_set["00101010"]["Value"] == ["054Y"]
+    [series, _] = await found(archive, Level.SERIES, "ProtocolName")
+    assert "00181030" not in series.data_set

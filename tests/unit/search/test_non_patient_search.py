@@ -18,6 +18,7 @@ from router.dicom.non_patient import CATEGORIES, Usage
 from router.dicom.part10 import PrefaceReader
 from router.dicom.uids import Uid
 from router.ingest.non_patient_facts import read_non_patient, wanted_of
+from router.journal import non_patient
 from router.journal.acceptance import accept
 from router.journal.connection import WritingConnection
 from router.journal.journal import Journal
@@ -243,6 +244,15 @@ async def test_pages_are_cut_from_a_stable_order(filled: NonPatientIndex) -> Non
     with pytest.raises(TooMany) as refused:
         await filled.match_set(plan, limit=None, offset=0, most=8)
     assert refused.value.count == 9
+
+
+async def test_a_page_of_large_instances_is_shorter_and_says_what_remains(
+    filled: NonPatientIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(non_patient, "MAX_PAGE_CHARACTERS", 1)
+    plan = plan_non_patient("implant-templates", [], options=MatchOptions(), strict=True)
+    found = await filled.find(plan, limit=100, offset=3)
+    assert (len(found.results), found.remaining) == (1, 5)
 
 
 async def test_a_superseded_instance_is_not_found() -> None:

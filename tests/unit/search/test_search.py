@@ -12,7 +12,8 @@ from search_archive import CT, Archive, instance, open_archive, plan_of, uids
 from router.dicom.attributes import attribute_path
 from router.dicom.matcher import MatchOptions
 from router.dicom.uids import Uid
-from router.search import BadKeys, Level, Scope, TooMany
+from router.journal import readers, search
+from router.search import BadKeys, Level, QueryTooLong, Scope, TooMany
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 STUDY_1 = {
@@ -130,7 +131,6 @@ SEARCHES = [
     (Level.STUDY, Scope(), {"AccessionNumber": "A*"}, ["1.2.1", "1.2.2"]),
     (Level.STUDY, Scope(), {"ModalitiesInStudy": "MR"}, ["1.2.1"]),
     (Level.STUDY, Scope(), {"ModalitiesInStudy": "PT"}, []),
-    (Level.STUDY, Scope(), {"ReferringPhysicianName": "house*"}, ["1.2.1", "1.2.2"]),  # required, empty in 1.2.2
     (Level.STUDY, Scope(), {"PatientName": "DOE^*", "PatientID": "P1"}, ["1.2.1"]),
     (Level.STUDY, Scope(), {"PatientName": "roe^*", "PatientID": "P1"}, []),
     (Level.STUDY, Scope(), {"StudyInstanceUID": ("1.2.1", "1.2.2", "1.2.3")}, ["1.2.1", "1.2.2"]),
@@ -176,6 +176,12 @@ async def test_each_level_is_matched_by_its_keys_req_034(
     assert chosen.entities == len(expected)
 
 
+async def test_what_is_stored_empty_meets_a_required_key_of_a_search_but_none_of_a_send(archive: Archive) -> None:
+    assert uids(await archive.find(Level.STUDY, ReferringPhysicianName="house*")) == ["1.2.1", "1.2.2"]
+    strict = plan_of(Level.STUDY, strict=True, ReferringPhysicianName="house*")
+    assert (await archive.index.match_set(strict, limit=None, offset=0, most=9)).entities == 1
+
+
 async def test_a_range_of_dates_and_a_range_of_times_are_one_interval(archive: Archive) -> None:
     between = await archive.find(Level.STUDY, StudyDate="20240105-20240107", StudyTime="1000-1100")
     assert uids(between) == ["1.2.1"]
@@ -183,6 +189,8 @@ async def test_a_range_of_dates_and_a_range_of_times_are_one_interval(archive: A
     assert uids(between) == ["1.2.2"]
     between = await archive.find(Level.STUDY, StudyDate="20240104-20240106", StudyTime="1100-0100")
     assert uids(between) == ["1.2.1"]
+    with pytest.raises(BadKeys, match="ends before it begins"):
+        plan_of(Level.STUDY, StudyDate="20240104", StudyTime="1100-0100")
 
 
 async def test_the_zone_of_the_asker_is_heeded_where_that_of_the_study_is_known(archive: Archive) -> None:
@@ -260,6 +268,14 @@ async def test_a_match_set_above_the_limit_is_refused(archive: Archive, level: L
     assert len((await archive.index.match_set(plan_of(level), limit=None, offset=0, most=4)).instance_ids) == 4
 
 
+async def test_a_search_that_takes_too_long_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n) SELECT id FROM n"
+    monkeypatch.setattr(search, "matches", lambda conn, question: (endless, {}))
+    monkeypatch.setattr(readers, "READ_LIMIT_S", 0.05)
+    with pytest.raises(QueryTooLong):
+        await archive.find(Level.STUDY)
+
+
 MISPLACED = [
     (Level.STUDY, Scope(), "SOPClassUID"),
     (Level.STUDY, Scope(), "Modality"),
@@ -320,3 +336,17 @@ async def test_included_attributes_of_this_level_and_above_come_from_the_index(a
     assert series.data_set["00081030"] == {"vr": "LO"}
     assert series.data_set["00100010"] == {"vr": "PN"}
     assert "00200013" not in series.data_set
+
+
+async def test_the_zone_of_the_study_holds_for_the_dates_of_its_series(archive: Archive) -> None:
+    step = {"PerformedProcedureStepStartDate": "20240201", "PerformedProcedureStepStartTime": "2330"}
+    await archive.put(instance("1.2.6", "1.2.6.1", "1.2.6.1.1", PatientID="P6", TimezoneOffsetFromUTC="+0000", **step))
+    keys = plan_of(
+        Level.SERIES,
+        Scope(study=Uid("1.2.6")),
+        options=MatchOptions(offset_min=60),
+        PerformedProcedureStepStartDate="20240202",
+    )
+    assert uids(await archive.index.find(keys, limit=9)) == ["1.2.6.1"]
+    alone = plan_of(Level.SERIES, options=MatchOptions(offset_min=60), PerformedProcedureStepStartDate="20240202")
+    assert "1.2.6.1" in uids(await archive.index.find(alone, limit=9))

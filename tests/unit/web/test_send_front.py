@@ -478,7 +478,7 @@ async def test_req_048_066_a_journal_that_cannot_be_used_is_503(
 
 
 async def test_req_014_044_105_a_short_job_is_answered_at_once_when_the_client_waits(origin: Origin) -> None:
-    """REQ-014, REQ-044, REQ-105: 200 and the same module as a later check; RFC 7240."""
+    """REQ-014, REQ-044, REQ-068, REQ-105: 200 and the same as a later check; RFC 7240."""
     answers: list[Answer] = []
 
     async def send() -> None:
@@ -492,7 +492,9 @@ async def test_req_014_044_105_a_short_job_is_answered_at_once_when_the_client_w
     [answer] = answers
     assert (answer.status, answer.headers["preference-applied"]) == (200, "wait=20")
     assert module_of(answer)["00000900"] == [0xB000]
-    assert (await origin.get()).body == answer.body
+    checked = await origin.get()
+    assert (checked.status, checked.body) == (answer.status, answer.body)
+    assert checked.headers == {name: text for name, text in answer.headers.items() if name != "preference-applied"}
 
 
 @pytest.mark.parametrize(("prefer", "applied"), [("wait=0", "wait=0"), ("wait=900", "wait=0"), ("wait=x", None)])
@@ -580,7 +582,7 @@ async def test_req_065_b88_a_result_whose_time_is_over_is_410(tmp_path: Path) ->
 
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH"])
 async def test_req_013_b88_a_send_request_cannot_be_cancelled(origin: Origin, method: str) -> None:
-    """REQ-013, O-05."""
+    """REQ-013, REQ-050, O-05: 405 is not among the statuses of §10.X.3.1."""
     await origin.post()
     answer = await origin.ask("studies", "", method=method)
     assert is_problem(answer, 405)

@@ -39,7 +39,7 @@ STUDIES = (
     ),
     StudyRow(
         Uid("1.3"), "P3", patient_name="Müller^Änne", study_date="20260110", study_time="120000",
-        accession_number="B3", study_id="S3",
+        accession_number="B3", referring_physician_name="Grey^Meredith", study_id="S3",
     ),
 )  # fmt: skip
 SERIES = ("CT", "MR")
@@ -125,3 +125,24 @@ async def test_o22_limit_and_offset_count_what_the_resource_is_made_of(tmp_path:
     assert "There are 1 additional results" in sent.warnings[0]
     assert detail is not None
     assert {line.sop_instance_uid.rpartition(".")[0] for line in detail.sub_operations} == {"1.2.1", "1.2.2"}
+
+
+@pytest.mark.anyio
+async def test_req_034_studies_of_unknown_patients_are_found_but_never_sent(tmp_path: Path) -> None:
+    """REQ-034 but for one thing (as O-30): PS3.4 §C.2.2.1.2 has a Required key match what is stored empty."""
+
+    def add_unknown(conn: WritingConnection) -> None:
+        instance = InstanceRow(
+            Declared(CT, Uid("1.9.1.1"), EXPLICIT), Source("C-STORE", ""), "000001/9.dcm", 500, 1000, bytes(32), NOON
+        )
+        accept(conn, Acceptance(StudyRow(Uid("1.9")), SeriesRow(Uid("1.9.1"), "CT"), instance))
+
+    async with origin(tmp_path) as (app, journal):
+        await journal.write(add_unknown)
+        found = await ask(app, "/dicom-web/instances?PatientID=P1")
+        path = "/dicom-web/instances/send-requests/1.2.3?destination=https://pacs.example&PatientID=P1"
+        await ask(app, path, method="POST")
+        detail = await journal.read(lambda conn: inspect_request(conn, Uid("1.2.3")))
+    assert detail is not None
+    uids = {item["00080018"]["Value"][0] for item in found.json}
+    assert uids - {line.sop_instance_uid for line in detail.sub_operations} == {"1.9.1.1"}
