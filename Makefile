@@ -5,8 +5,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 RUN     := $(VENV)/.installed-run
 DEV     := $(VENV)/.installed-dev
-PEERS   := storescp Orthanc strace
-DEBIAN  := dcmtk orthanc orthanc-dicomweb strace
+PEERS   := storescp Orthanc strace curl jq
+DEBIAN  := dcmtk orthanc orthanc-dicomweb strace curl jq
 DEMO    ?=
 TESTS   ?=
 

@@ -1,4 +1,4 @@
-"""`python -m bench [NAME …]`: run the benchmarks, write bench/RESULTS.md. Names: ingest queue end memory."""
+"""`python -m bench [NAME …]`: run the benchmarks, write bench/RESULTS.md. Names: see plan."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import measure, memory, speed
+from bench import measure, memory, speed, web, web_large
+from bench.filled_index import SEARCHED
 from bench.measure import ROOT, Line
+from bench.send_request import send_65535
 
 BIG_BYTES = 2 * memory.GIB
 ROOM_GIB = 30.0
@@ -37,6 +39,13 @@ def plan(folder: Path) -> Iterator[tuple[str, Callable[[], Line]]]:
     yield "memory", lambda: memory.dead_destination(folder)
     yield "memory", lambda: memory.by_c_store(folder, memory.big_instance(folder, BIG_BYTES))
     yield "memory", lambda: memory.by_stow(folder, folder / "big.dcm")
+    for per_request in (100, 1):
+        yield "stow", partial(web.store_instances, folder, small, per_request)
+    yield "qido", lambda: web.search_studies(folder)
+    for name in SEARCHED:
+        yield "qido", partial(web_large.search_large, folder, name)
+    yield "wado", lambda: web.retrieve_study(folder, large)
+    yield "send", lambda: send_65535(folder)
 
 
 def machine() -> str:

@@ -155,21 +155,25 @@ def _instances(studies: int, instances: int) -> Iterator[tuple[object, ...]]:
         )
 
 
+def search_values(number: int) -> dict[str, str]:
+    """Give a value of each of the three attributes that study `number` has; none has over ten results."""
+    return {
+        "PatientID": f"PAT{number // STUDIES_A_PATIENT:07}",
+        "AccessionNumber": f"ACC{number:09}",
+        "StudyDate": f"{_date(number)}-{_date(number)}",
+    }
+
+
 def searches(studies: int, seed: int = 1) -> Iterator[dict[str, Plan]]:
     """Give the three searches of the issue, by their names, with other values each time; none has over ten results."""
     chance = random.Random(seed)
     while True:
         n = chance.randint(1, studies)
-        keys = {
-            "PatientID": f"PAT{n // STUDIES_A_PATIENT:07}",
-            "AccessionNumber": f"ACC{n:09}",
-            "StudyDate": f"{_date(n)}-{_date(n)}",
-        }
         yield {
             name: plan(
                 Level.STUDY, Scope(), [Asked(attribute_path(name), value, name)], options=MatchOptions(), strict=True
             )
-            for name, value in keys.items()
+            for name, value in search_values(n).items()
         }
 
 

@@ -29,7 +29,7 @@ START_S = 30.0
 STOP_S = 60.0
 """Longest wait for a process to end by itself; the daemon promises 45 s (D15)."""
 
-PACKAGES = {"Orthanc": "orthanc orthanc-dicomweb", "strace": "strace"}
+PACKAGES = {"Orthanc": "orthanc orthanc-dicomweb", "strace": "strace", "curl": "curl", "jq": "jq"}
 """The Debian package of a program; dcmtk for all others."""
 
 _OURS = str(Path(sys.prefix) / "bin")

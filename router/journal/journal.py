@@ -41,6 +41,8 @@ LAZY_S: Final = 1.0
 IDLE_S: Final = 5.0
 """After so long without a transaction what is in the write-ahead log is copied into the database."""
 READING_CONNECTIONS: Final = 2
+SEARCHING_CONNECTIONS: Final = 2
+"""Of their own, so that slow searches of clients never make a lane or a person wait."""
 FAILURES_WINDOW_S: Final = 600.0
 """A second failed commit within ten minutes: this disk is not to be trusted, the process ends (D9)."""
 
@@ -63,6 +65,7 @@ class Journal:
         self.opened = opened
         self._writer = writer
         self._readers = Readers(path, READING_CONNECTIONS)
+        self._searchers = Readers(path, SEARCHING_CONNECTIONS)
         self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
         self._outside: deque[asyncio.Future[None]] = deque()
@@ -138,6 +141,10 @@ class Journal:
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run `query` in one read transaction on a read-only connection. Raises StorageError; longest two seconds."""
         return await self._readers.read(query)
+
+    async def search(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query that a client asks for, as `read` does. Raises StorageError, QueryTooLong after two seconds."""
+        return await self._searchers.read(query)
 
     async def watch(self) -> None:
         """Wait until the journal cannot go on, then raise JournalFailed. Runs in the root task group."""
@@ -272,6 +279,7 @@ class Journal:
         if self._timer is not None:
             self._timer.cancel()
         await self._readers.close()
+        await self._searchers.close()
         await self._writer.close(clean=not self._failed.done())
 
 

@@ -98,7 +98,7 @@ class Index:
     ) -> Found:
         """Give the page of `limit` results behind the first `offset`. Raises QueryTooLong, StorageError."""
         answer = answer_to(plan, include, include_all)
-        page, results = await self._journal.read(
+        page, results = await self._journal.search(
             lambda conn: _look(
                 answer,
                 search_rows.read_page(
@@ -123,7 +123,7 @@ class Index:
 
         Raises TooMany above `most` instances, QueryTooLong, StorageError.
         """
-        page = await self._journal.read(
+        page = await self._journal.search(
             partial(search.find_instances, question=plan.question(), limit=limit, offset=offset, most=most)
         )
         if page.instances > most:
@@ -135,7 +135,7 @@ class Index:
         StorageError.
         """
         question = Question("instance", scope.study, scope.series, scope.instance)
-        return await self._journal.read(lambda conn: _stored(search_rows.files_within(conn, question)))
+        return await self._journal.search(lambda conn: _stored(search_rows.files_within(conn, question)))
 
 
 def _look(answer: Answer, page: PageRows) -> tuple[PageRows, tuple[Result, ...]]:

@@ -105,7 +105,7 @@ class NonPatientIndex:
         A result has an `instance` and no study (""). Raises QueryTooLong, StorageError.
         """
         category = plan.category
-        found = await self._journal.read(
+        found = await self._journal.search(
             partial(non_patient.find, category=category.name, keys=plan.keys, limit=limit, offset=offset)
         )
         kept = {*category.matched, *category.returned}
@@ -122,7 +122,7 @@ class NonPatientIndex:
 
         Raises TooMany above `most` instances, QueryTooLong, StorageError.
         """
-        ids = await self._journal.read(
+        ids = await self._journal.search(
             partial(non_patient.find_ids, category=plan.category.name, keys=plan.keys),
         )
         page = ids[offset:] if limit is None else ids[offset : offset + limit]
@@ -132,7 +132,7 @@ class NonPatientIndex:
 
     async def stored(self, npi_name: str, sop_instance_uid: Uid) -> StoredInstance | None:
         """Say where one instance of a category is; None when there is none. Raises StorageError."""
-        row = await self._journal.read(
+        row = await self._journal.search(
             partial(non_patient.stored, category=npi_name, sop_instance_uid=sop_instance_uid)
         )
         return None if row is None else stored_instance(row)

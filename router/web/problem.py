@@ -8,6 +8,9 @@ from http import HTTPStatus
 import msgspec
 from starlette.responses import Response
 
+JOURNAL_RETRY_AFTER_S = 10
+"""When to come again while the journal cannot be used."""
+
 
 def problem(
     status: int,
@@ -30,4 +33,14 @@ def problem(
         status_code=status,
         headers=dict(headers or {}),
         media_type="application/problem+json",
+    )
+
+
+def unavailable() -> Response:
+    """Answer 503: the journal cannot be used."""
+    return problem(
+        503,
+        "The journal cannot be used at the moment.",
+        next_step=f"Come again after {JOURNAL_RETRY_AFTER_S} s.",
+        headers={"Retry-After": str(JOURNAL_RETRY_AFTER_S)},
     )

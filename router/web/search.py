@@ -25,7 +25,7 @@ from router.search import Asked, BadKeys, Found, Index, Level, Plan, QueryTooLon
 from router.search.levels import entity_of, matched_entities
 from router.search.plan import MATCHED
 from router.web.capabilities import DocumentedRoute, Endpoint, documented
-from router.web.problem import problem
+from router.web.problem import problem, unavailable
 from router.web.rendering import SEARCH_OFFERS, negotiate, problem_of, render, warning, with_warnings
 from router.web.urls import base_url, instance_url, series_url, study_url
 
@@ -36,9 +36,6 @@ MAX_RESULTS = 1000
 
 MAX_WHOLE_RESULTS = 100
 """The same with includefield=all, for which a file is read a result and 50 kB of attributes are nothing special."""
-
-RETRY_AFTER_S = 10
-"""When to search again while the journal cannot be read."""
 
 _RETRIEVE_URL = 0x00081190
 NO_FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
@@ -147,13 +144,14 @@ def search_endpoint(base_path: str, look: Look, url_of: Callable[[str, Result], 
     return search
 
 
-def bad_keys(error: BadKeys) -> Response:
+def bad_keys(error: BadKeys, next_step: str = "") -> Response:
     """Answer 400 for matching attributes that cannot be used."""
     return problem(
         400,
         " ".join(f"{name} {text}." for name, text in zip(error.names, error.problems, strict=True))[:2000],
         where="query parameters " + ", ".join(error.names)[:500],
         allowed="the matching attributes that OPTIONS on the base URI lists for this resource",
+        next_step=next_step,
     )
 
 
@@ -165,16 +163,6 @@ def too_broad(error: QueryTooLong) -> Response:
         where="query",
         next_step="Narrow it down, by PatientID, AccessionNumber, a range of StudyDate or a UID, and put fewer wild "
         "cards at the front of values.",
-    )
-
-
-def unavailable() -> Response:
-    """Answer 503: the journal cannot be read."""
-    return problem(
-        503,
-        "The index cannot be read at the moment.",
-        next_step=f"Search again after {RETRY_AFTER_S} s.",
-        headers={"Retry-After": str(RETRY_AFTER_S)},
     )
 
 

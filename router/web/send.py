@@ -7,7 +7,6 @@ because ignoring it would widen what is shipped.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -19,10 +18,8 @@ from router.dicomweb.query_string import MatchParameter, SearchParameters
 from router.search import BadKeys, Index, Level, MatchSet, Scope
 from router.sending.requests import SendRequests
 from router.web.capabilities import DocumentedRoute
-from router.web.search import RESOURCES, make_plan, read_scope
+from router.web.search import NO_FUZZY, RESOURCES, make_plan, read_scope
 from router.web.send_service import FindTarget, SendService, Unfiltered, no_collections
-
-_NO_FUZZY: Final = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 
 
 def send_routes(
@@ -66,7 +63,7 @@ class StudiesTarget:
             raise Unfiltered
         plan = make_plan(self._level, self._scope, parameters, strict=True)
         found = await self._index.match_set(plan, limit=parameters.limit, offset=parameters.offset, most=most)
-        return found, [_NO_FUZZY] if parameters.fuzzy else []
+        return found, [NO_FUZZY] if parameters.fuzzy else []
 
     def _is_narrowed(self, keys: Sequence[MatchParameter]) -> bool:
         """Say whether anything keeps the whole archive from being sent: a study in the path, or a key (O-21)."""

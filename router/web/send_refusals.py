@@ -6,7 +6,6 @@ What is said names no destination and no request that the caller may not know of
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -15,14 +14,11 @@ from starlette.responses import Response
 from router.dicom.uids import Uid
 from router.dicomweb.destinations import ALLOWED, BadDestination, ForbiddenDestination
 from router.dicomweb.send_rs import DESTINATION
-from router.search import BadKeys, TooMany
+from router.search import TooMany
 from router.web.body import TooSlow, paced
 from router.web.problem import problem
 
 log = structlog.get_logger()
-
-RETRY_AFTER_S: Final = 10
-"""When to come again while the journal cannot be used."""
 
 
 async def refuse_body(request: Request) -> Response | None:
@@ -68,17 +64,6 @@ def forbidden(request: Request, error: ForbiddenDestination) -> Response:
         error.problem,
         where=f"query parameter {DESTINATION}",
         next_step="Ask the router's administrator to register it ([destinations.…], aliases).",
-    )
-
-
-def bad_keys(error: BadKeys) -> Response:
-    """400: keys that are unknown, misplaced or impossible (O-30)."""
-    return problem(
-        400,
-        " ".join(f"{name} {text}." for name, text in zip(error.names, error.problems, strict=True))[:2000],
-        where="query parameters " + ", ".join(error.names)[:500],
-        allowed="the matching attributes that OPTIONS on the base URI lists for this resource",
-        next_step="A key that is not understood is never ignored here: more would be sent than was meant.",
     )
 
 
@@ -137,14 +122,4 @@ def too_often(per_s: float) -> Response:
         allowed=f"{per_s:g} times a second",
         next_step="Wait as long as Retry-After says.",
         headers={"Retry-After": "1"},
-    )
-
-
-def unavailable() -> Response:
-    """503: the journal cannot be used."""
-    return problem(
-        503,
-        "The journal cannot be used at the moment.",
-        next_step=f"Send it again after {RETRY_AFTER_S} s.",
-        headers={"Retry-After": str(RETRY_AFTER_S)},
     )

@@ -36,19 +36,18 @@ from router.search import BadKeys, MatchSet, QueryTooLong, TooMany
 from router.sending.requests import Gone, SendRequest, SendRequests, UidInUse, UnknownRequest
 from router.web.capabilities import DocumentedRoute, documented
 from router.web.principal import principal_of
+from router.web.problem import unavailable
 from router.web.rendering import MODULE_OFFERS, negotiate, problem_of, warning
-from router.web.search import too_broad
+from router.web.search import bad_keys, too_broad
 from router.web.send_answer import answer
 from router.web.send_refusals import (
     bad_destination,
-    bad_keys,
     forbidden,
     gone,
     refuse_body,
     too_many,
     too_often,
     uid_in_use,
-    unavailable,
     unfiltered,
     unknown,
 )
@@ -59,6 +58,7 @@ log = structlog.get_logger()
 POLLS_PER_S: Final = 5.0
 POLLS_AT_ONCE: Final = 20
 """How often one caller may ask for one send request; beyond this it is told so and the journal left alone (B89)."""
+_NEVER_IGNORED: Final = "A key that is not understood is never ignored here: more would be sent than was meant."
 MAX_QUERY_CHARACTERS: Final = 2_000
 """Of a query that is kept for people."""
 
@@ -115,7 +115,7 @@ class SendService:
             title=f"Send {name}",
             parameters=[Parameter(DESTINATION, required=True, kind="xs:anyURI"), *parameters],
             produces=produces,
-            statuses=[200, 202, 400, 403, 406, 409, 413, 503],
+            statuses=[200, 202, 400, 403, 406, 409, 413, 414, 503],
         )
         check = Transaction(
             id=f"checkSend{of}",
@@ -160,7 +160,7 @@ class SendService:
         try:
             found, remarks = await target.match(parameters, self._config.max_send_instances)
         except BadKeys as error:
-            return bad_keys(error)
+            return bad_keys(error, _NEVER_IGNORED)
         except Unfiltered:
             return unfiltered()
         except QueryTooLong as error:

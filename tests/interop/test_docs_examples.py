@@ -87,7 +87,7 @@ def run(commands: list[str], folder: Path, environment: dict[str, str]) -> tuple
 
 
 def test_the_examples_print_what_the_page_says(tmp_path: Path) -> None:
-    for program in ("bash", "curl", "jq"):
+    for program in ("curl", "jq"):
         require(program)
     page = PAGE.read_text()
     [settings] = [block.text for block in blocks(page) if block.language == "toml"]

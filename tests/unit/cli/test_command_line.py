@@ -265,8 +265,8 @@ def test_jobs_show_origin_and_resource_of_what_was_asked_for_and_of_what_a_rule_
     conn = open_for_writing(used / "state" / FILE_NAME)
     conn.execute(
         "INSERT INTO send_request (transaction_uid, origin, resource, requester, query, destination, source,"
-        " created_at, closed_at) VALUES ('1.2.3.4', 'send-rs', 'studies/1.2/series', 'operator', 'Modality=CT', 'archive',"
-        " 'SEND-RS at 127.0.0.1', ?, ?)",
+        " created_at, closed_at) VALUES ('1.2.3.4', 'send-rs', 'studies/1.2/series', 'operator', 'Modality=CT',"
+        " 'archive', 'SEND-RS at 127.0.0.1', ?, ?)",
         (NOW + 60, NOW + 60),
     )
     conn.close()

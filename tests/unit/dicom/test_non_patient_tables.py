@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from pydicom.datadict import dictionary_has_tag
 
@@ -72,6 +75,11 @@ def test_req_084_the_tables_hold_the_keys_of_the_standard(sop_class: str) -> Non
     assert returned - matched - ALWAYS == {name for name in RETURNED[sop_class].split() if "00080006" not in name} | (
         {"00700087.00080006"} if "00080006" in RETURNED[sop_class] else set()
     )
+
+
+def test_req_074_081_the_conformance_statement_names_every_category() -> None:
+    page = Path(__file__).parents[3].joinpath("docs", "conformance.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) >= set(CATEGORIES)
 
 
 def test_every_key_is_in_the_dictionary_and_ends_in_a_value() -> None:

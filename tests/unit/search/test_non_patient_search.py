@@ -48,7 +48,7 @@ class JournalInMemory:
     def __init__(self, conn: WritingConnection):
         self.conn = conn
 
-    async def read(self, query: Any) -> Any:
+    async def search(self, query: Any) -> Any:
         return query(self.conn)
 
     def put(self, file: bytes) -> None:

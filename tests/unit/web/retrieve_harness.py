@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message
+from web_harness import http_scope
 
 from router.dicom.envelope import Declared, Source
 from router.dicom.part10 import PrefaceReader
@@ -163,20 +164,8 @@ class Archive:
             await anyio.lowlevel.checkpoint()
 
         raw, _, query = path.partition("?")
-        headers = [(b"host", host.encode())] + ([] if accept is None else [(b"accept", accept.encode())])
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": f"/dicom-web{raw}",
-            "raw_path": f"/dicom-web{raw}".encode(),
-            "query_string": query.encode(),
-            "headers": headers,
-            "client": ("127.0.0.1", 40000),
-            "server": ("127.0.0.1", 8080),
-        }
+        headers = [("host", host)] + ([] if accept is None else [("accept", accept)])
+        scope = http_scope(method, f"/dicom-web{raw}", query, headers)
         await self.app(scope, receive, send)
         start, *rest = sent
         return Answer(

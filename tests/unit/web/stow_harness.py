@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio.lowlevel
 from starlette.types import ASGIApp, Message
+from web_harness import http_scope
 
 from router.config.model import HttpConfig
 from router.dicom.envelope import Declared, Source
@@ -139,20 +140,7 @@ async def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
-        "client": (client, 40000),
-        "server": ("127.0.0.1", 8080),
-    }
+    scope = http_scope(method, path, "", headers, client)
     await app(scope, receive, send)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     head = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}

@@ -187,7 +187,7 @@ async def test_what_cannot_be_searched_is_400_and_says_which(target: str, says: 
     ("error", "status", "says"),
     [
         (QueryTooLong("a query took longer than 2 s"), 413, "takes too long"),
-        (StorageError("disk I/O error in /var/lib/sendrs"), 503, "cannot be read at the moment"),
+        (StorageError("disk I/O error in /var/lib/sendrs"), 503, "cannot be used at the moment"),
     ],
 )
 async def test_a_search_that_the_journal_does_not_bear(error: Exception, status: int, says: str) -> None:

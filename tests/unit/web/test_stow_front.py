@@ -249,7 +249,7 @@ async def test_b56_other_methods_are_405_with_allow() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/studies", "/dicom-web", "/dicom-web/studies/", "/dicom-web//studies", "/dicom-web/studies/1.2/3"]
+    "path", ["/", "/studies", "/dicom-we", "/dicom-web/studies/", "/dicom-web//studies", "/dicom-web/studies/1.2/3"]
 )
 async def test_b55_other_paths_are_404(path: str) -> None:
     answer = await post(FakeDoor(), b"", path=path)

@@ -33,6 +33,26 @@ class Answer:
         return [value for name, value in self.all_headers if name == "warning"]
 
 
+def http_scope(
+    method: str, path: str, query: str, headers: Sequence[tuple[str, str]], client: str = "127.0.0.1"
+) -> dict[str, Any]:
+    """The scope of one request, as a server makes it (ASGI 3)."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode("latin-1"),
+        "root_path": "",
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
+        "client": (client, 40000),
+        "server": ("127.0.0.1", 8080),
+    }
+
+
 async def ask(
     app: ASGIApp,
     target: str,
@@ -55,20 +75,7 @@ async def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode("latin-1"),
-        "root_path": "",
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
-        "client": ("127.0.0.1", 40000),
-        "server": ("127.0.0.1", 8080),
-    }
+    scope = http_scope(method, path, query, headers)
     await app(scope, receive, send)
     assert sent[0]["type"] == "http.response.start"
     all_headers = [(name.decode(), value.decode("latin-1")) for name, value in sent[0]["headers"]]
