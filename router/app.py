@@ -157,7 +157,7 @@ class _Daemon:
             config.http,
             self._ingest,
             may_call=lambda address: self._callers.allows_request(address),
-            is_our_host=our_names(config.http.names),
+            is_our_host=our_names(config.http.names, config.http.public_url),
             open_spool=store.spool,
             services=[
                 *search_routes(base_path, index),

@@ -133,8 +133,7 @@ def exit_code(end: End, *, followed: bool = True) -> ExitCode:
     """Say by the exit code how it ended; "answered" alone is no success (REQ-049)."""
     match end.how:
         case How.ANSWERED if end.result is not None:
-            matched = end.result.completed or end.result.warning
-            return ExitCode.OK if matched and is_delivered(end.result) else ExitCode.FOUND_PROBLEMS
+            return ExitCode.OK if is_delivered(end.result) else ExitCode.FOUND_PROBLEMS
         case How.UNFINISHED if not followed:
             return ExitCode.OK
         case How.REFUSED:

@@ -126,11 +126,10 @@ class Report:
 
 def _show_result(result: SendResult, words: str) -> None:
     print_lines(f"Answered   {words}")
-    total = result.completed + result.warning + result.failed
-    if is_delivered(result) and total:
+    if is_delivered(result):
         print_lines(Text.assemble("Delivered  ", (f"all: {_counts(result)}", "bold green")))
         return
-    if is_delivered(result):
+    if not (result.completed or result.warning or result.failed or result.remaining):
         print_lines(Text.assemble("Delivered  ", ("nothing: nothing matched", "bold yellow")))
         return
     print_lines(Text.assemble("Delivered  ", (f"NOT all: {_counts(result)}", "bold red")))

@@ -123,6 +123,11 @@ def listen(text: str) -> Listen:
     return Listen(address, int(port))
 
 
+def optional_url(text: str) -> str:
+    """Check a URL that may be left empty."""
+    return url(text) if text else ""
+
+
 def url(text: str) -> str:
     """Check the base URI of a web service, strictly, and drop slashes at its end."""
     rule = 'an http or https URL such as "https://pacs.example/dicom-web"'
@@ -231,6 +236,6 @@ def _quantity(text: str, units: Mapping[str, float], rule: str) -> float:
 
 FORMS: dict[str, Callable[[str], str]] = {
     form.__name__: form
-    for form in (ae_title, optional_ae_title, host, url, network, base_path, header_name, header_value)
+    for form in (ae_title, optional_ae_title, host, url, optional_url, network, base_path, header_name, header_value)
 }
 """By the name that `config/model.py` gives in `Meta(extra={"form": …})`."""

@@ -25,6 +25,7 @@ InstanceBytes = Annotated[int, Meta(ge=1024, le=1024**4)]
 AETitleText = Annotated[str, Meta(extra={"form": "ae_title"})]
 OptionalAETitle = Annotated[str, Meta(extra={"form": "optional_ae_title"})]
 HostText = Annotated[str, Meta(extra={"form": "host"})]
+OptionalUrl = Annotated[str, Meta(extra={"form": "optional_url"})]
 UrlText = Annotated[str, Meta(extra={"form": "url"})]
 NetworkText = Annotated[str, Meta(extra={"form": "network"})]
 BasePath = Annotated[str, Meta(extra={"form": "base_path"})]
@@ -75,6 +76,8 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Plain HTTP on an address other than loopback must be asked for (B104)."""
     names: list[HostText] = msgspec.field(default_factory=list)
     """What clients call this router in their Host header, besides addresses and the machine's own name (B70)."""
+    public_url: OptionalUrl = ""
+    """The Base URI as clients write it, when that is not the address they reach: behind a reverse proxy with TLS."""
     sync_budget_s: SyncWait = 0.0
     """How long the answer to a SEND-RS request waits for its end unless the client says (Prefer: wait)."""
     max_sync_s: SyncWait = 30.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -21,6 +22,9 @@ MAX_CHARACTERS = 8192
 """One Accept header; the longest of real clients, with a range for each transfer syntax, has 3,000."""
 MAX_RANGES = 128
 """Ranges that are looked at; offers times this is what a request costs."""
+
+REMEMBERED = 64
+"""Choices that need not be made again: a client asks with the same Accept header each time."""
 
 ANY_SYNTAX = "*"
 """As a transfer syntax: of an offer, "as it is stored"; of a range, "whatever it is, do not transcode" (§8.7.3.5)."""
@@ -96,6 +100,11 @@ def choose(header: str | None, accept_parameter: str | None, offers: Sequence[Of
     nothing of it is there, the header alone decides (§8.7.8.1). Of equal quality, what is named more exactly wins, then
     what is offered first.
     """
+    return _choose(header, accept_parameter, tuple(offers))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _choose(header: str | None, accept_parameter: str | None, offers: tuple[Offer, ...]) -> Offer:
     allowed = ", ".join(dict.fromkeys(map(str, offers)))
     if header is None:
         raise NotAcceptable("The request has no Accept header.", allowed)

@@ -175,15 +175,16 @@ class Directory:
 class OwnAddresses:
     """Where this router itself is, as far as texts show it: what is sent there would come back (B90)."""
 
-    def __init__(self, listeners: Collection[Listen], base_path: str):
+    def __init__(self, listeners: Collection[Listen], base_path: str, public_url: str = ""):
         self._addresses = {
             Address(host, listen.port) for listen in listeners if listen.port for host in _names_of(listen.host)
         }
         self._base_path = base_path
+        self._public = read_url(public_url) if public_url else None
 
     def has(self, target: Target, reached_as: str) -> bool:
         """Say whether `target` is us; `reached_as` is the Host field of the request, by which a proxy knows us."""
-        if target.address in self._addresses:
+        if target.address in self._addresses or target == self._public:
             return True
         is_ours = target.path == self._base_path or target.path.startswith(f"{self._base_path}/")
         if target.scheme == "dicom" or not is_ours:

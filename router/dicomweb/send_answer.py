@@ -72,8 +72,12 @@ def read_answer(status: int, content_type: str, body: bytes) -> Answer:
 
 
 def is_delivered(result: SendResult) -> bool:
-    """Say whether a final module means that every instance arrived, with a warning or without (REQ-049, REQ-067)."""
-    return result.status in (SUCCESS, WARNING) and not result.failed and not result.remaining
+    """Say whether a final module means that every instance arrived, with a warning or without (REQ-049, REQ-067).
+
+    When nothing matched, nothing was delivered.
+    """
+    is_whole = result.status in (SUCCESS, WARNING) and not result.failed and not result.remaining
+    return is_whole and result.completed + result.warning > 0
 
 
 def _failure(status: int) -> Kind:

@@ -22,6 +22,7 @@ from router.web.capabilities import DocumentedRoute, with_capabilities
 from router.web.hosts import IsOurs, OnlyOurHosts
 from router.web.problem import problem
 from router.web.stow import OpenSpool, store_routes
+from router.web.urls import PUBLIC_URL
 
 log = structlog.get_logger()
 
@@ -56,6 +57,7 @@ def make_app(
         exception_handlers={HTTPException: _http_error},
     )
     app.router.redirect_slashes = False
+    setattr(app.state, PUBLIC_URL, config.public_url)
     return app
 
 

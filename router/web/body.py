@@ -24,12 +24,12 @@ async def paced(
     while True:
         began = anyio.current_time()
         try:
-            with anyio.fail_after(idle_s):
+            with anyio.move_on_after(idle_s) as patience:
                 chunk = await anext(chunks)
         except StopAsyncIteration:
             return
-        except TimeoutError as error:
-            raise TooSlow(f"nothing came for {idle_s:g} s") from error
+        if patience.cancelled_caught:
+            raise TooSlow(f"nothing came for {idle_s:g} s")
         waited_s += anyio.current_time() - began
         received += len(chunk)
         if waited_s >= idle_s:

@@ -10,7 +10,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Sequence
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,10 +24,11 @@ _AUTHORITY = re.compile(r"([0-9a-z._\-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
 
 
-def our_names(names: Sequence[str]) -> IsOurs:
-    """Take any IP address, localhost, the machine's own names, and `names`."""
+def our_names(names: Sequence[str], public_url: str = "") -> IsOurs:
+    """Take any IP address, localhost, the machine's own names, `names`, and the host of `public_url`."""
     machine = socket.gethostname().lower()
     ours = {"localhost", machine, machine.partition(".")[0], *(name.lower().rstrip(".") for name in names)}
+    ours.add((urlsplit(public_url).hostname or "localhost").rstrip("."))
     return lambda host: _is_address(host) or host in ours
 
 

@@ -105,7 +105,7 @@ def _store_routes(base_path: str, category: Category, storing: StoreService) -> 
             title=title,
             consumes=storing.consumes,
             produces=[DICOM_JSON, DICOM_XML],
-            statuses=[200, 400, 409, 413, 415, 503],
+            statuses=[200, 400, 408, 409, 413, 415, 503],
         )
 
     path = f"{base_path}/{category.name}"
@@ -165,7 +165,10 @@ def _retrieve_routes(base_path: str, category: Category, index: NonPatientIndex,
 
     def route(path: str, endpoint: Endpoint, suffix: str, title: str, produces: list[str]) -> DocumentedRoute:
         transaction = Transaction(
-            id=f"retrieve{_id_of(category)}{suffix}", title=title, produces=produces, statuses=[200, 400, 404, 406, 500]
+            id=f"retrieve{_id_of(category)}{suffix}",
+            title=title,
+            produces=produces,
+            statuses=[200, 400, 404, 406, 500, 501],
         )
         return documented("GET", f"{base_path}/{category.name}/{{uid}}{path}", answering_errors(endpoint), transaction)
 

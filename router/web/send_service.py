@@ -98,7 +98,7 @@ class SendService:
         self._destinations = destinations
         self._listed: Mapping[str, Destination] = {}
         self._directory = Directory({})
-        self._own = OwnAddresses((config.http.listen, config.dicom.listen), base_path)
+        self._own = OwnAddresses((config.http.listen, config.dicom.listen), base_path, config.http.public_url)
         self._polls = ConnectionRate(per_s=POLLS_PER_S, burst=POLLS_AT_ONCE, clock=time.monotonic)
 
     def routes(

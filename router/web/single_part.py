@@ -14,6 +14,8 @@ from router.errors import PeerError
 
 def as_multipart(request: Request, media_types: Collection[str]) -> Request:
     """Give the request as if its body were multipart, if it is a single part of one of `media_types`."""
+    if not media_types:
+        return request
     values = request.headers.getlist("content-type")
     try:
         name = parse_media_type(values[0]).name if len(values) == 1 else ""

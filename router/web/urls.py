@@ -15,14 +15,23 @@ from router.search import StoredInstance
 
 _HOST = re.compile(r"[0-9A-Za-z.\-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?", re.ASCII)
 
+PUBLIC_URL = "public_url"
+"""Where the app's state has the Base URI that [http] public_url says."""
 _LOOPBACK = ("127.0.0.1", "::1")
 _PORTS = {"http": 80, "https": 443}
 
 
 def base_url(request: Request, base_path: str) -> str:
-    """Give the Base URI, without a slash at its end; "" when the Host header is missing or no host."""
+    """Give the Base URI, without a slash at its end; "" when the Host header is missing or no host.
+
+    It is `public_url` of the app, where that has one: what a proxy in front has made of the request is not known here.
+    """
+    app = request.scope.get("app")
+    if app is not None and (public_url := getattr(app.state, PUBLIC_URL, "")):
+        return str(public_url)
     host = request.headers.get("host", "")
-    return f"{request.url.scheme}://{host}{_forgotten_port(request, host)}{base_path}" if _HOST.fullmatch(host) else ""
+    scheme = request.scope["scheme"]  # request.url would be taken apart for it
+    return f"{scheme}://{host}{_forgotten_port(request, host)}{base_path}" if _HOST.fullmatch(host) else ""
 
 
 def _forgotten_port(request: Request, host: str) -> str:
@@ -32,7 +41,7 @@ def _forgotten_port(request: Request, host: str) -> str:
     """
     address, port = request.scope.get("server") or ("", None)
     ours = (address, f"[{address}]", "localhost" if address in _LOOPBACK else address)
-    return f":{port}" if port and port != _PORTS.get(request.url.scheme) and host in ours else ""
+    return f":{port}" if port and port != _PORTS.get(request.scope["scheme"]) and host in ours else ""
 
 
 def base_reference(request: Request, base_path: str) -> str:

@@ -356,7 +356,7 @@ def test_b104_plain_http_for_all_is_refused_with_78(tmp_path: Path) -> None:
         assert "[http] listen: 0.0.0.0 can be reached from other machines, and HTTP is not encrypted" in said[0]
         assert "set insecure_http = true" in said[1]
     with Daemon(tmp_path / "yes", f'[http]\nlisten = "0.0.0.0:{port}"\ninsecure_http = true\n') as daemon:
-        assert heard(daemon.http_port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").startswith(
+        assert heard(daemon.http_port, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").startswith(
             b"HTTP/1.1 404"
         )
 

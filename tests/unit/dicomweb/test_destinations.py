@@ -186,10 +186,12 @@ def test_b83_a_query_or_fragment_in_the_destination_is_refused(tail: str) -> Non
         ("dicom://127.0.0.1:11112/SENDRS", ""),
         ("https://router.example/dicom-web", "router.example"),
         ("https://router.example:8443/dicom-web/studies", "Router.example:8443"),
+        ("https://proxy.example/pacs/studies", "127.0.0.1:8080"),
     ],
 )
 def test_b90_this_router_is_known_by_its_listeners_and_by_the_name_it_was_reached_by(url: str, host: str) -> None:
-    own = OwnAddresses([Listen("0.0.0.0", 8080), Listen("127.0.0.1", 11112)], "/dicom-web")
+    listeners = [Listen("0.0.0.0", 8080), Listen("127.0.0.1", 11112)]
+    own = OwnAddresses(listeners, "/dicom-web", "https://proxy.example/pacs")
     assert own.has(read_url(url), host)
 
 

@@ -13,21 +13,32 @@ import pytest
 
 from router.config.load import load_config
 from router.config.model import Config, HttpConfig
+from router.dicom import compose, metadata
 from router.dicom.attributes import AttributePath, path_name
 from router.dicom.non_patient import CATEGORIES
 from router.dicom.sub_operation_status import FAILURE, PENDING, SUCCESS, WARNING
 from router.dicomweb.media_types import DICOM_JSON
+from router.dicomweb.metadata_parts import MAX_DATA_SET_BYTES, MAX_METADATA_BYTES, MAX_OBJECTS
+from router.dicomweb.multipart import PartLimits
+from router.dicomweb.query_string import MAX_BYTES, MAX_PARAMETERS
 from router.dicomweb.send_answer import Kind, read_answer
 from router.dicomweb.send_client import MOVES, Phase
+from router.http_server import MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES, WRITE_S
+from router.journal.readers import READ_LIMIT_S
 from router.search.levels import Entity, entity_of
 from router.search.plan import MATCHED
 from router.web.app import DEFAULT_LIMITS
+from router.web.body import IDLE_S, MIN_BYTES_PER_S
+from router.web.bulk_parts import MAX_VALUES
 from router.web.capabilities import CAPABILITIES, DocumentedRoute, documented
+from router.web.intake_metadata import MAX_INSTANCES
 from router.web.npi import npi_routes
 from router.web.retrieve import retrieve_routes
-from router.web.search import search_routes
+from router.web.search import MAX_RESULTS, MAX_WHOLE_RESULTS, search_routes
 from router.web.send import send_routes
+from router.web.send_service import POLLS_AT_ONCE, POLLS_PER_S
 from router.web.stow import store_routes
+from router.web.streaming import PIECE_BYTES
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 NOTHING = cast(Any, None)
@@ -54,6 +65,7 @@ SETTINGS = {
     "Base URI: path": "http.base_path",
     "addresses other than loopback, without TLS": "http.insecure_http",
     "names of the Base URI": "http.names",
+    "Base URI behind a reverse proxy": "http.public_url",
     "wait for the end": "http.sync_budget_s",
     "wait for the end, at most": "http.max_sync_s",
     "result is kept": "http.result_ttl_s",
@@ -77,6 +89,29 @@ def routes() -> list[DocumentedRoute]:
         *send_routes("", NOTHING, NOTHING, dict, config),
         *npi_routes(config, NOTHING, DEFAULT_LIMITS, lambda: NOTHING, NOTHING, NOTHING, NOTHING, dict),
     ]
+
+
+def limits() -> list[str]:
+    """The limits of the web front."""
+    kib, mib, parts = 1024, 1024**2, PartLimits().parts
+    rows = {
+        "request line and head": f"{MAX_TARGET_BYTES // kib} KiB and {MAX_HEAD_BYTES // kib} KiB,"
+        f" {MAX_FIELDS} fields of {MAX_FIELD_BYTES // kib} KiB",
+        "query": f"{MAX_BYTES // kib} KiB, {MAX_PARAMETERS} parameters",
+        "body": f"{IDLE_S:g} s without a byte, or less than {MIN_BYTES_PER_S // kib} KiB/s over a minute: 408",
+        "reader of an answer": f"takes each {PIECE_BYTES // kib} KiB within {WRITE_S:g} s, or the connection is closed",
+        "Store": f"{parts:,} parts; of metadata {MAX_METADATA_BYTES // mib} MiB a part,"
+        f" {MAX_DATA_SET_BYTES // mib} MiB an instance, {MAX_INSTANCES:,} instances, {MAX_OBJECTS:,} elements,"
+        f" sequences {compose.MAX_DEPTH} deep",
+        "Search": f"{MAX_RESULTS:,} results a page, with `includefield=all` {MAX_WHOLE_RESULTS};"
+        f" {READ_LIMIT_S:g} s (413)",
+        "Metadata": f"{metadata.MAX_DEPTH} sequences deep, {metadata.MAX_ELEMENTS:,} elements and items,"
+        f" {metadata.MAX_INLINE_BYTES // mib} MiB of values that are not bulk data",
+        "Bulkdata of an instance": f"{MAX_VALUES} values; each can be had by itself",
+        "Send": f"{HttpConfig().max_send_instances:,} instances (`[http] max_send_instances`);"
+        f" {POLLS_PER_S:g} questions a second for one request and caller, {POLLS_AT_ONCE} at once",
+    }
+    return [f"| {what} | {value} |" for what, value in rows.items()]
 
 
 async def _no_endpoint(request: Any) -> Any:
@@ -171,7 +206,7 @@ def statuses_below(lines: Sequence[str], heading: str) -> list[int]:
     return [int(found[1]) for row in rows if (found := re.match(r"\| `(\d{3})` \|", row))]
 
 
-@pytest.mark.parametrize("table", [resources, keys, npi_classes, npi_keys, user_agent, configuration])
+@pytest.mark.parametrize("table", [limits, resources, keys, npi_classes, npi_keys, user_agent, configuration])
 def test_req_074_req_081_req_154_tables_are_those_of_the_code(table: Any, lines: list[str]) -> None:
     """REQ-155, REQ-156: those of the user agent; all others of search, retrieve, store and send."""
     rows = table()

@@ -127,6 +127,7 @@ def test_b56_methods_that_nobody_knows_are_501(method: bytes) -> None:
         ("Router.Hospital.Example.", 200),
         ("evil.example", 421),
         ("router.hospital.example.evil.example", 421),
+        ("pacs.example", 200),
         ("127.0.0.1.evil.example", 421),
         ("", 400),
         ("a b<script>", 400),
@@ -136,7 +137,9 @@ def test_b56_methods_that_nobody_knows_are_501(method: bytes) -> None:
     ],
 )
 async def test_b55_b70_only_requests_to_us_are_answered(host: str, status: int) -> None:
-    app = make_app(HttpConfig(), FakeDoor(), is_our_host=our_names(["router.hospital.example"]))
+    app = make_app(
+        HttpConfig(), FakeDoor(), is_our_host=our_names(["router.hospital.example"], "https://pacs.example/x")
+    )
     headers = [("content-type", 'multipart/related; type="application/dicom"; boundary=xyz'), ("host", host)]
     assert (await ask(app, [body_of(part10("1.2.1"))], headers=headers)).status == status
 

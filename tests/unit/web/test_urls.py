@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 from starlette.requests import Request
+from stow_harness import FakeDoor
 
+from router.config.model import HttpConfig
 from router.dicom.uids import Uid
+from router.web.app import make_app
 from router.web.urls import base_reference, base_url, instance_url, series_url, study_url
 
 
@@ -26,6 +29,12 @@ def request(host: str | None, *, scheme: str = "http", server: tuple[str, int] |
 def test_the_base_uri_is_where_the_client_asked(host: str, base: str) -> None:
     assert base_url(request(host), "/dicom-web") == base
     assert base_url(request(host, scheme="https"), "") == base.replace("http:", "https:").removesuffix("/dicom-web")
+
+
+def test_behind_a_proxy_it_is_what_the_configuration_says() -> None:
+    app = make_app(HttpConfig(public_url="https://pacs.example/dicom"), FakeDoor())
+    asked = Request({**request("127.0.0.1:8080").scope, "app": app})
+    assert base_url(asked, "/dicom-web") == "https://pacs.example/dicom"
 
 
 @pytest.mark.parametrize(
