@@ -27,6 +27,7 @@ from router.dicom.matcher_keys import (
     Universal,
     WildCard,
 )
+from router.journal.connection import SearchConnection
 
 Table = Literal["study", "series", "instance"]
 Parameters = dict[str, Any]
@@ -80,13 +81,9 @@ def condition(number: int, key: Key, columns: Mapping[AttributePath, Column]) ->
 
 
 def register(conn: sqlite3.Connection, keys: Sequence[Key], columns: Mapping[AttributePath, Column]) -> None:
-    """Teach the connection `key_matches(number, text …)` for these keys, until the next ones are given."""
-    tests = [_test(key, columns[key.path]) for key in keys]
-
-    def key_matches(number: int, *texts: str) -> bool:
-        return tests[number](*texts)
-
-    conn.create_function("key_matches", -1, key_matches, deterministic=True)
+    """Have `key_matches(number, text …)` ask these keys, until the next ones are given."""
+    assert isinstance(conn, SearchConnection)  # the journal opens no others
+    conn.tests[:] = [_test(key, columns[key.path]) for key in keys]
 
 
 def values_of(text: str) -> tuple[str, ...]:
