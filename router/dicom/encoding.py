@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final
 
+from router.dicom.transfer_syntax import is_big_endian, is_implicit
+from router.dicom.uids import Uid
+
 Unpack = Callable[[bytes, int], tuple[Any, ...]]
 
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
@@ -78,3 +81,10 @@ def _encoding(order: str, *, implicit: bool) -> Encoding:
 EXPLICIT_LITTLE: Final = _encoding("<", implicit=False)
 EXPLICIT_BIG: Final = _encoding(">", implicit=False)
 IMPLICIT_LITTLE: Final = _encoding("<", implicit=True)
+
+
+def encoding_of(transfer_syntax_uid: Uid) -> Encoding:
+    """Say how a data set of this transfer syntax is encoded; a deflated one once it is inflated."""
+    if is_implicit(transfer_syntax_uid):
+        return IMPLICIT_LITTLE
+    return EXPLICIT_BIG if is_big_endian(transfer_syntax_uid) else EXPLICIT_LITTLE

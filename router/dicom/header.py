@@ -11,10 +11,10 @@ from typing import Final
 
 from router.dicom.attributes import AttributePath
 from router.dicom.elements import SPECIFIC_CHARACTER_SET, Element, Flaw, Header
-from router.dicom.encoding import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, PIXEL_DATA, Encoding
+from router.dicom.encoding import PIXEL_DATA, encoding_of
 from router.dicom.inflate import BoundedInflater
 from router.dicom.skim import skim_explicit, skim_implicit
-from router.dicom.transfer_syntax import is_big_endian, is_deflated, is_implicit
+from router.dicom.transfer_syntax import is_deflated
 from router.dicom.uids import Uid
 from router.dicom.walk import ScanLimits, Tree, Walk
 
@@ -38,7 +38,7 @@ class HeaderScanner:
     ):
         self.done = False
         tree, last = _tree(wanted)
-        self._walk = Walk(_encoding_of(transfer_syntax_uid), tree, last, limits)
+        self._walk = Walk(encoding_of(transfer_syntax_uid), tree, last, limits)
         self._inflater: BoundedInflater | None = None
         if is_deflated(transfer_syntax_uid):
             self._inflater = BoundedInflater(limits.inflated_bytes, limits.inflate_ratio)
@@ -141,12 +141,6 @@ def _check_start(walk: Walk, data: bytes) -> None:
         walk.stop(Flaw.PART10)
     elif first == b"\x00\x00":
         walk.stop(Flaw.COMMAND_GROUP)
-
-
-def _encoding_of(transfer_syntax_uid: Uid) -> Encoding:
-    if is_implicit(transfer_syntax_uid):
-        return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if is_big_endian(transfer_syntax_uid) else EXPLICIT_LITTLE
 
 
 @lru_cache(maxsize=32)

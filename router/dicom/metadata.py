@@ -11,8 +11,6 @@ from typing import Any, BinaryIO, Final
 from router.dicom.charset import MAX_TERMS
 from router.dicom.encoding import (
     BULK_VRS,
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     ITEM,
     ITEM_DELIMITATION,
@@ -20,12 +18,13 @@ from router.dicom.encoding import (
     SEQUENCE_DELIMITATION,
     UNDEFINED_LENGTH,
     Encoding,
+    encoding_of,
 )
 from router.dicom.explicit_vr import MAX_SHORT_LENGTH
 from router.dicom.json_model import BULK_DATA_VRS, JsonDataSet, valued
 from router.dicom.metadata_values import BINARY_VRS, json_element, vr_without_one
 from router.dicom.source import InflatedSource, Source, Unreadable
-from router.dicom.transfer_syntax import is_big_endian, is_deflated, is_implicit
+from router.dicom.transfer_syntax import is_deflated
 from router.dicom.uids import Uid
 from router.errors import PeerError
 
@@ -62,13 +61,7 @@ def read_metadata(
     cut off is no reason), or is too large.
     """
     source = InflatedSource(file) if is_deflated(transfer_syntax_uid) else Source(file)
-    return _Reading(source, bulk_uri, bulk_above_bytes, last_tag).root(_encoding_of(transfer_syntax_uid))
-
-
-def _encoding_of(transfer_syntax_uid: Uid) -> Encoding:
-    if is_implicit(transfer_syntax_uid):
-        return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if is_big_endian(transfer_syntax_uid) else EXPLICIT_LITTLE
+    return _Reading(source, bulk_uri, bulk_above_bytes, last_tag).root(encoding_of(transfer_syntax_uid))
 
 
 class _Level:

@@ -11,8 +11,6 @@ from typing import BinaryIO, Final
 
 from router.dicom.attributes import path_name, vr_of
 from router.dicom.encoding import (
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     ITEM,
     ITEM_DELIMITATION,
@@ -20,8 +18,8 @@ from router.dicom.encoding import (
     SEQUENCE_DELIMITATION,
     UNDEFINED_LENGTH,
     Encoding,
+    encoding_of,
 )
-from router.dicom.transfer_syntax import is_big_endian, is_implicit
 from router.dicom.uids import Uid
 from router.errors import PeerError
 
@@ -172,10 +170,3 @@ class ElementFile:
         self._left -= 1
         if self._left < 0:
             raise self.error(f"more than {MAX_HEADS} elements")
-
-
-def encoding_of(transfer_syntax_uid: Uid) -> Encoding:
-    """Give the encoding of a data set that is not deflated, or no longer."""
-    if is_implicit(transfer_syntax_uid):
-        return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if is_big_endian(transfer_syntax_uid) else EXPLICIT_LITTLE
