@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
-from router.dicomweb.multipart import closing, part_opening
+from router.dicomweb.multipart_writer import closing, part_opening
 from router.dicomweb.native_model_writer import encode_xml
 
 JSON, XML = "application/dicom+json", "application/dicom+xml"

@@ -16,7 +16,7 @@ from router.dicom.file_meta import encode_file_meta
 from router.dicom.reencode import CannotReencode, Reencoder
 from router.dicom.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from router.dicomweb.media_types import DICOM, multipart_related
-from router.dicomweb.multipart import closing, new_boundary, part_opening
+from router.dicomweb.multipart_writer import closing, new_boundary, part_opening
 from router.errors import RouterError
 from router.journal.records import Delivery
 from router.store.files import DamagedFile

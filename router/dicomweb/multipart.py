@@ -6,7 +6,6 @@ Part contents are passed on as slices of the chunks they came in; only a part he
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -198,22 +197,6 @@ class PartReader:
         self._parts += 1
         if self._parts > self._limits.parts:
             raise PeerError(f"more than {self._limits.parts} parts in one body")
-
-
-def new_boundary() -> str:
-    """Make a boundary that no content holds: 128 random bits."""
-    return uuid.uuid4().hex
-
-
-def part_opening(boundary: str, headers: Mapping[str, str]) -> bytes:
-    """Write what stands before a part's content: delimiter line and head. The first part needs nothing before it."""
-    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"\r\n--{boundary}\r\n{fields}\r\n".encode("ascii")
-
-
-def closing(boundary: str) -> bytes:
-    """Write what stands after the last part's content."""
-    return f"\r\n--{boundary}--\r\n".encode("ascii")
 
 
 def _fields(head: bytes) -> dict[str, str]:

@@ -5,23 +5,33 @@
 
 from __future__ import annotations
 
-from router.dicomweb.multipart import new_boundary
+import uuid
+from collections.abc import Mapping
 
-__all__ = ["closing", "new_boundary", "part_head"]
+
+def new_boundary() -> str:
+    """Make a boundary that no content holds: 128 random bits."""
+    return uuid.uuid4().hex
 
 
-def part_head(boundary: bytes, content_type: str, *, length: int | None, location: str = "") -> bytes:
-    """Write delimiter and head of a part, also of the first. `length` in bytes, None when it is not known yet;
-    `location` for a part that is a resource (Table 8.6.1-1). Both must be plain ASCII without line ends.
+def part_opening(boundary: str, headers: Mapping[str, str]) -> bytes:
+    """Write what stands before a part's content: delimiter line and head. The first part needs nothing before it."""
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"\r\n--{boundary}\r\n{fields}\r\n".encode("ascii")
+
+
+def part_head(boundary: str, content_type: str, *, length: int | None, location: str = "") -> bytes:
+    """Write delimiter and head of a part of an answer. `length` in bytes, None when it is not known yet; `location` for
+    a part that is a resource (Table 8.6.1-1). Both must be plain ASCII without line ends.
     """
-    head = f"Content-Type: {content_type}\r\n"
+    headers = {"Content-Type": content_type}
     if length is not None:
-        head += f"Content-Length: {length}\r\n"
+        headers["Content-Length"] = str(length)
     if location:
-        head += f"Content-Location: {location}\r\n"
-    return b"\r\n--%b\r\n%b\r\n" % (boundary, head.encode("ascii"))
+        headers["Content-Location"] = location
+    return part_opening(boundary, headers)
 
 
-def closing(boundary: bytes) -> bytes:
+def closing(boundary: str) -> bytes:
     """Write what stands behind the last part; without it the receiver knows that the body broke off."""
-    return b"\r\n--%b--\r\n" % boundary
+    return f"\r\n--{boundary}--\r\n".encode("ascii")

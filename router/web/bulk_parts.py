@@ -70,7 +70,7 @@ async def send_parts(
     instance: StoredInstance,
     parts: Sequence[Part],
     media_type: str,
-    boundary: bytes | None,
+    boundary: str | None,
     *,
     close: bool = True,
 ) -> AsyncGenerator[bytes, None]:
@@ -92,7 +92,7 @@ async def send_parts(
 
 
 async def send_all(
-    store: Store, wanted: Sequence[tuple[StoredInstance, str]], base: str, boundary: bytes, *, pixel_data_only: bool
+    store: Store, wanted: Sequence[tuple[StoredInstance, str]], base: str, boundary: str, *, pixel_data_only: bool
 ) -> AsyncGenerator[bytes, None]:
     """Give a multipart body of the bulk values of several instances, each with the media type of its code streams.
 
@@ -123,7 +123,7 @@ def label(instance: StoredInstance, part: Part, media_type: str) -> str:
     return f"{OCTET_STREAM}; transfer-syntax={EXPLICIT_VR_LITTLE_ENDIAN}"
 
 
-def _head(part: Part, content_type: str, boundary: bytes) -> bytes:
+def _head(part: Part, content_type: str, boundary: str) -> bytes:
     return part_head(boundary, content_type, length=part.frame.length, location=part.location)
 
 

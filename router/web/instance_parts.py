@@ -80,7 +80,7 @@ class InstanceParts:
             async for chunk in data_set:
                 yield chunk
 
-    async def parts(self, boundary: bytes) -> AsyncGenerator[bytes, None]:
+    async def parts(self, boundary: str) -> AsyncGenerator[bytes, None]:
         """Give a multipart body. What is found damaged before its part began is left out and reported.
 
         Raises NothingLeft when that was all, before any chunk; DamagedFile and CannotReencode within a part;
@@ -97,7 +97,7 @@ class InstanceParts:
             raise NothingLeft("all that was asked for is damaged")
         yield closing(boundary)
 
-    async def _small(self, group: Sequence[Outgoing], boundary: bytes) -> bytes:
+    async def _small(self, group: Sequence[Outgoing], boundary: str) -> bytes:
         contents: Sequence[bytes | DamagedFile | CannotReencode]
         contents = stored = await self._store.read_small([one.instance.located for one in group])
         if any(map(_is_converted, group)):
@@ -111,7 +111,7 @@ class InstanceParts:
                 self._leave_out(one, content)
         return b"".join(pieces)
 
-    async def _large(self, one: Outgoing, boundary: bytes) -> AsyncGenerator[bytes, None]:
+    async def _large(self, one: Outgoing, boundary: str) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._data_set(one)) as data_set:
             try:
                 first = await anext(data_set)
@@ -135,7 +135,7 @@ class InstanceParts:
             if conversion is not None:
                 yield conversion.finish()
 
-    def _head(self, one: Outgoing, boundary: bytes, length: int | None) -> bytes:
+    def _head(self, one: Outgoing, boundary: str, length: int | None) -> bytes:
         return part_head(boundary, one.content_type, length=length, location=one.location(self._base))
 
     def _leave_out(self, one: Outgoing, error: Exception) -> None:

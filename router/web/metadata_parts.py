@@ -39,7 +39,7 @@ class MetadataParts:
             before = b","
         yield b"]"
 
-    async def xml(self, boundary: bytes) -> AsyncGenerator[bytes, None]:
+    async def xml(self, boundary: str) -> AsyncGenerator[bytes, None]:
         """Give a multipart body. What is damaged or unreadable is left out and reported.
 
         Raises NothingLeft when that was all, before any chunk, and StorageError.

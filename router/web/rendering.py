@@ -107,8 +107,8 @@ def _encode(data_sets: Sequence[JsonDataSet], offer: Offer, boundary: str) -> by
     pieces = []
     for data_set in data_sets:
         content = encode_xml(in_order(data_set))
-        pieces += [part_head(boundary.encode(), DICOM_XML, length=len(content)), content]
-    return b"".join((*pieces, closing(boundary.encode())))
+        pieces += [part_head(boundary, DICOM_XML, length=len(content)), content]
+    return b"".join((*pieces, closing(boundary)))
 
 
 class _EncodedOnThread(Response):

@@ -100,7 +100,7 @@ class Resources:
         body = InstanceParts(self._store, outgoing, self._base(request))
         if choice.kind.multipart:
             boundary = new_boundary()
-            return await self._several(request, choice, len(stored), body.parts(boundary.encode()), boundary)
+            return await self._several(request, choice, len(stored), body.parts(boundary), boundary)
         [one] = outgoing
         return await begin_streaming(
             body.alone(),
@@ -117,7 +117,7 @@ class Resources:
         if offer.media_type == DICOM_XML:
             boundary = new_boundary()
             return await begin_streaming(
-                body.xml(boundary.encode()),
+                body.xml(boundary),
                 content_type=multipart_related(DICOM_XML, boundary),
                 headers={"Vary": "Accept"},
             )
@@ -164,7 +164,7 @@ class Resources:
         if offer.multipart:
             boundary = new_boundary()
             return await begin_streaming(
-                send_parts(self._store, instance, parts, offer.media_type, boundary.encode()),
+                send_parts(self._store, instance, parts, offer.media_type, boundary),
                 content_type=multipart_related(offer.media_type, boundary),
                 headers={"Vary": "Accept"},
             )
@@ -179,7 +179,7 @@ class Resources:
     async def _several_bulk(self, request: Request, choice: Choice, asked: int, *, pixel_data_only: bool) -> Response:
         boundary = new_boundary()
         chosen = [(one, offer.media_type) for one, offer in choice.chosen]
-        body = send_all(self._store, chosen, self._base(request), boundary.encode(), pixel_data_only=pixel_data_only)
+        body = send_all(self._store, chosen, self._base(request), boundary, pixel_data_only=pixel_data_only)
         return await self._several(request, choice, asked, body, boundary)
 
     async def _several(self, request: Request, choice: Choice, asked: int, body: Chunks, boundary: str) -> Response:

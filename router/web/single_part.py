@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from router.dicomweb.media_types import multipart_related, parse_media_type
-from router.dicomweb.multipart import closing, new_boundary, part_opening
+from router.dicomweb.multipart_writer import closing, new_boundary, part_opening
 from router.errors import PeerError
 
 

@@ -15,9 +15,8 @@ from router.dicomweb.multipart import (
     PartEnded,
     PartLimits,
     PartReader,
-    closing,
-    part_opening,
 )
+from router.dicomweb.multipart_writer import closing, part_opening
 from router.errors import PeerError
 
 BOUNDARY = "b-4"

@@ -12,10 +12,8 @@ from router.dicomweb.multipart import (
     PartEvent,
     PartLimits,
     PartReader,
-    closing,
-    new_boundary,
-    part_opening,
 )
+from router.dicomweb.multipart_writer import closing, new_boundary, part_opening
 from router.errors import PeerError
 
 DEFAULTS = PartLimits()

@@ -9,14 +9,13 @@ from router.dicomweb.multipart_writer import closing, new_boundary, part_head
 
 
 def body(boundary: str) -> bytes:
-    edge = boundary.encode()
     return b"".join(
         (
-            part_head(edge, "application/dicom", length=3, location="http://pacs/studies/1.2"),
+            part_head(boundary, "application/dicom", length=3, location="http://pacs/studies/1.2"),
             b"abc",
-            part_head(edge, "application/octet-stream", length=None),
+            part_head(boundary, "application/octet-stream", length=None),
             b"\r\n--x",
-            closing(edge),
+            closing(boundary),
         )
     )
 

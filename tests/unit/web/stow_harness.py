@@ -15,7 +15,7 @@ from router.config.model import HttpConfig
 from router.dicom.envelope import Declared, Source
 from router.dicom.file_meta import meta_element
 from router.dicom.uids import Uid
-from router.dicomweb.multipart import closing, part_opening
+from router.dicomweb.multipart_writer import closing, part_opening
 from router.web.app import make_app
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

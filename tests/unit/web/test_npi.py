@@ -27,7 +27,7 @@ from router.dicom.envelope import Source
 from router.dicom.header import Header
 from router.dicom.non_patient import CATEGORIES, Category
 from router.dicom.uids import Uid
-from router.dicomweb.multipart import closing, part_opening
+from router.dicomweb.multipart_writer import closing, part_opening
 from router.errors import StorageError
 from router.ingest.visit import Ingest
 from router.journal.journal import Journal

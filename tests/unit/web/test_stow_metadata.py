@@ -24,7 +24,7 @@ from metadata_samples import (
 from stow_harness import CT, DISCONNECT, Answer, FakeDoor, ask, body_of, part10
 
 from router.config.model import HttpConfig
-from router.dicomweb.multipart import closing
+from router.dicomweb.multipart_writer import closing
 from router.errors import Refused, StorageError
 from router.store.disk import NoSpace
 from router.store.files import Store
