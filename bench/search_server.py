@@ -10,9 +10,9 @@ from pathlib import Path
 
 import anyio
 
-from router.app import serve_http
 from router.cli.receivers import FolderDoor
 from router.config.model import HttpConfig, Listen
+from router.http_server import serve_http
 from router.journal.journal import Journal
 from router.search import Index
 from router.store.files import Store

@@ -22,8 +22,8 @@ from filled_journal import put
 from starlette.applications import Starlette
 
 from bench.measure import Line
-from router.app import serve_http
 from router.config.model import Config, Listen, StowDestination
+from router.http_server import serve_http
 from router.journal.connection import WritingConnection
 from router.journal.journal import Journal
 from router.search import Index

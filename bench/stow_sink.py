@@ -7,9 +7,9 @@ from pathlib import Path
 
 import anyio
 
-from router.app import serve_http
 from router.cli.receivers import FolderDoor
 from router.config.model import HttpConfig, Listen
+from router.http_server import serve_http
 from router.web.app import make_app
 
 

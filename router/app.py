@@ -7,19 +7,15 @@ hand finish, drain the lanes, close the journal (D15). Nothing depends on the st
 from __future__ import annotations
 
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
 import anyio
-import hypercorn.asyncio
 import structlog
-from anyio.abc import TaskStatus
-from hypercorn.config import Config as HypercornConfig
 from starlette.types import ASGIApp
 
-from router.config.model import Config, Destination, DimseDestination, Listen, SendRsDestination, StowDestination
+from router.config.model import Config, Destination, DimseDestination, SendRsDestination, StowDestination
 from router.control.language import socket_of
 from router.control.server import serve_control
 from router.delivery.cstore import CStoreCourier
@@ -27,7 +23,7 @@ from router.delivery.send_rs_courier import SendRsCourier
 from router.delivery.stow import StowCourier
 from router.dicom.uids import AETitle
 from router.errors import ConfigErrors
-from router.http_server import MAX_HEAD_BYTES, make_strict
+from router.http_server import serve_http
 from router.ingest.sweep import sweep
 from router.ingest.visit import Ingest
 from router.journal.journal import Journal
@@ -53,10 +49,6 @@ log = structlog.get_logger()
 
 DRAIN_S = 20.0
 """How long a stop waits for the instances in hand, coming in and going out; the rest is sent after the next start."""
-HTTP_GRACE_S = 10.0
-"""How long HTTP requests may go on after that; a connection without a request ends at once."""
-BACKLOG = 128
-KEEP_ALIVE_S = 30.0
 
 
 async def run(config: Config, *, reload: Callable[[], Config]) -> int:
@@ -70,37 +62,6 @@ async def run(config: Config, *, reload: Callable[[], Config]) -> int:
         await _Daemon(config, book, journal, store, reload).run()
     log.info("stopped")
     return 0
-
-
-async def serve_http(
-    app: ASGIApp, listen: Listen, stop: anyio.Event, *, task_status: TaskStatus[Listen] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    """Serve `app` over HTTP until `stop`, then let requests finish for HTTP_GRACE_S. Raises OSError: cannot listen."""
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    server = socket.create_server((listen.host, listen.port), family=family, backlog=BACKLOG)
-    server.setblocking(False)
-    task_status.started(Listen(*server.getsockname()[:2]))
-    settings = HypercornConfig()
-    settings.bind = [f"fd://{server.detach()}"]  # hypercorn closes it
-    settings.accesslog = None
-    settings.errorlog = None
-    settings.graceful_timeout = HTTP_GRACE_S
-    settings.keep_alive_timeout = KEEP_ALIVE_S
-    settings.h11_max_incomplete_size = MAX_HEAD_BYTES
-    settings.include_server_header = False
-    make_strict()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_set_when_cancelled, stop)
-        with anyio.CancelScope(shield=True):  # hypercorn must not be cancelled while it lets requests finish
-            await hypercorn.asyncio.serve(app, settings, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
-        tasks.cancel_scope.cancel()
-
-
-async def _set_when_cancelled(event: anyio.Event) -> None:
-    try:
-        await anyio.sleep_forever()
-    finally:
-        event.set()
 
 
 class _Daemon:

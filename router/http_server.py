@@ -1,4 +1,4 @@
-"""Hypercorn made strict: HTTP/1.1 and nothing else, heads that every program reads alike, no waiting for ever.
+"""Serve HTTP by Hypercorn, made strict: HTTP/1.1 and no other, heads that all programs read alike, no endless waiting.
 
 A head is judged as it came, before h11 reads it, which forgives what RFC 9112 lets a server forgive (bare LF, folded
 lines, repeated lengths) and what request smuggling lives on. Rows B48 to B56 and B71.
@@ -7,16 +7,21 @@ lines, repeated lengths) and what request smuggling lives on. Rows B48 to B56 an
 from __future__ import annotations
 
 import re
+import socket
 from typing import Any, Final
 
 import anyio
 import h11
 import hypercorn.asyncio.run
+from anyio.abc import TaskStatus
 from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.config import Config as HypercornConfig
 from hypercorn.events import Event, RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
+from starlette.types import ASGIApp
 
+from router.config.model import Listen
 from router.web.problem import problem
 from router.web.stow import MAX_BODY_BYTES
 
@@ -27,6 +32,10 @@ MAX_TARGET_BYTES: Final = 40 * 1024
 MAX_FIELD_BYTES: Final = 16 * 1024
 MAX_FIELDS: Final = 100
 """Browsers send 20, proxies add 10."""
+HTTP_GRACE_S = 10.0
+"""How long HTTP requests may go on after that; a connection without a request ends at once."""
+BACKLOG = 128
+KEEP_ALIVE_S = 30.0
 WRITE_S: Final = 30.0
 """A reader must take a piece of an answer, 256 KiB at most, in this time (B52)."""
 
@@ -47,6 +56,37 @@ class BadHead(Exception):
     def __init__(self, status: int, detail: str):
         super().__init__(detail)
         self.status, self.detail = status, detail
+
+
+async def serve_http(
+    app: ASGIApp, listen: Listen, stop: anyio.Event, *, task_status: TaskStatus[Listen] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve `app` over HTTP until `stop`, then let requests finish for HTTP_GRACE_S. Raises OSError: cannot listen."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    server = socket.create_server((listen.host, listen.port), family=family, backlog=BACKLOG)
+    server.setblocking(False)
+    task_status.started(Listen(*server.getsockname()[:2]))
+    settings = HypercornConfig()
+    settings.bind = [f"fd://{server.detach()}"]  # hypercorn closes it
+    settings.accesslog = None
+    settings.errorlog = None
+    settings.graceful_timeout = HTTP_GRACE_S
+    settings.keep_alive_timeout = KEEP_ALIVE_S
+    settings.h11_max_incomplete_size = MAX_HEAD_BYTES
+    settings.include_server_header = False
+    make_strict()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_set_when_cancelled, stop)
+        with anyio.CancelScope(shield=True):  # hypercorn must not be cancelled while it lets requests finish
+            await hypercorn.asyncio.serve(app, settings, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        tasks.cancel_scope.cancel()
+
+
+async def _set_when_cancelled(event: anyio.Event) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        event.set()
 
 
 def make_strict() -> None:

@@ -26,12 +26,12 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from router.app import serve_http
 from router.cli.demo_files import Likeness, Sample, compare, make_samples, send_by_c_store, send_by_stow
 from router.cli.logs import set_up_logging
 from router.cli.receivers import FolderDoor
 from router.config.model import DicomConfig, HttpConfig, Listen, LogConfig
 from router.errors import RouterError
+from router.http_server import serve_http
 from router.journal.overview import DestinationOverview, Totals, destinations, totals
 from router.journal.readers import open_readonly
 from router.scp.server import StorageScp

@@ -9,10 +9,9 @@ import pytest
 from anyio.abc import SocketStream
 from starlette.types import Receive, Scope, Send
 
-import router.app
 import router.http_server
-from router.app import serve_http
 from router.config.model import Listen
+from router.http_server import serve_http
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 MiB = 1024 * 1024
@@ -65,7 +64,7 @@ async def port(answered: anyio.Event) -> AsyncIterator[Callable[[], Awaitable[in
 async def test_b52_a_head_that_does_not_end_is_closed(
     port: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router.app, "KEEP_ALIVE_S", 0.2)
+    monkeypatch.setattr(router.http_server, "KEEP_ALIVE_S", 0.2)
     async with await anyio.connect_tcp("127.0.0.1", await port()) as stream:
         assert await heard(stream, dripping=GET[:-1]) == 0  # bytes that drip do not prolong it
 
