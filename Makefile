@@ -5,16 +5,16 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 RUN     := $(VENV)/.installed-run
 DEV     := $(VENV)/.installed-dev
-PEERS   := storescp Orthanc strace curl jq
-DEBIAN  := dcmtk orthanc orthanc-dicomweb strace curl jq
+PEERS   := storescp Orthanc strace curl jq sqlite3 debootstrap lintian dpkg-shlibdeps systemd-analyze strip
+DEBIAN  := dcmtk orthanc orthanc-dicomweb strace curl jq sqlite3 debootstrap lintian dpkg-dev systemd binutils
 DEMO    ?=
 TESTS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench requirements peers clean
+.PHONY: help demo test check format bench requirements configuration wheel offline deb binary peers clean
 
 help: ## list what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: $(RUN) ## send sample studies through a real router and prove that every byte arrived (DEMO=--stay keeps it up)
 	@$(BIN)/sendrs demo $(DEMO)
@@ -35,6 +35,21 @@ bench: $(DEV) peers ## measure against dcmtk and Orthanc, and print ratios
 
 requirements: $(DEV) ## write docs/conformance/requirements.md: what of SEND-RS is shown by which test
 	@$(BIN)/python tests/make_requirements.py
+
+configuration: $(DEV) ## write the tables of docs/configuration.md out of router/config/model.py
+	@$(BIN)/python tests/make_configuration.py
+
+wheel: $(DEV) ## build wheel and sdist into dist/: the same sources give the same bytes
+	@$(BIN)/python -m build --outdir dist . > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }; ls dist/sendrs-*
+
+offline: wheel ## collect in dist/offline what pipx, pip and `make deb` need to install without a network
+	@$(BIN)/python packaging/offline.py dist/offline
+
+deb: $(DEV) ## build the package for Debian 12 into dist/ (DEBFULLNAME and DEBEMAIL say who answers for it)
+	@$(BIN)/python packaging/deb/build.py
+
+binary: $(DEV) ## build dist/sendrs, one executable file that needs no Python
+	@$(BIN)/python packaging/binary/build.py
 
 # The real programs that the tests talk to. Orthanc's package starts a service of its own, on the ports that a person may
 # want for something else: it is kept from starting, and stopped if it started all the same.

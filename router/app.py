@@ -9,38 +9,56 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
-from typing import assert_never
+from contextlib import closing
+from functools import partial
 
 import anyio
 import structlog
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from router.config.model import Config, Destination, DimseDestination, SendRsDestination, StowDestination
+from router.commitment.confirming import Confirmations
+from router.commitment.desk import CommitmentDesk
+from router.commitment.language import Asker
+from router.config.model import Config, Destination, DimseUpstream, WebUpstream
 from router.control.language import socket_of
 from router.control.server import serve_control
-from router.delivery.cstore import CStoreCourier
-from router.delivery.send_rs_courier import SendRsCourier
-from router.delivery.stow import StowCourier
+from router.delivery.commitment_askers import asker_named, asker_of
+from router.delivery.commitment_report import ReportCourier
+from router.delivery.mechanisms import courier_for
+from router.delivery.proxy_upstreams import find_client, proxied_sends, send_client
 from router.dicom.uids import AETitle
 from router.errors import ConfigErrors
 from router.http_server import serve_http
 from router.ingest.sweep import sweep
 from router.ingest.visit import Ingest
+from router.journal.glance import MOST_COUNTED, glance
 from router.journal.journal import Journal
 from router.net.callers import Callers
 from router.rules import RuleBook, load_rules
+from router.scp.commitment import CommitmentScp
+from router.scp.find import FindService
+from router.scp.get import GetService
+from router.scp.move import MoveService
+from router.scp.proxy_move import ProxyMove
 from router.scp.server import StorageScp
+from router.scp.service import DimseService
 from router.search import Index
+from router.search.located import located
 from router.search.non_patient import NonPatientIndex
 from router.sending import expiry, quiet
 from router.sending.clock import WallClock
-from router.sending.courier import Courier
 from router.sending.lanes import Lanes
+from router.sending.proxied import ProxiedRequests
 from router.sending.requests import SendRequests
+from router.sending.retry import instance_retry_at
+from router.service_manager import ServiceManager, extend_start, keep_alive
 from router.store.files import Store
 from router.web.app import DEFAULT_LIMITS, make_app
+from router.web.commitment import commitment_collection_routes, commitment_routes
 from router.web.hosts import our_names
 from router.web.npi import npi_collection_routes, npi_routes
+from router.web.proxy_send import Upstream, proxy_routes
 from router.web.retrieve import retrieve_routes
 from router.web.search import search_routes
 from router.web.send import collection_routes, send_routes
@@ -58,29 +76,66 @@ async def run(config: Config, *, reload: Callable[[], Config]) -> int:
     ConfigErrors for unusable rules, StorageError when journal or store gave up, OSError when it cannot listen.
     """
     book = _load_book(config)
-    async with Journal.open(config.state.path) as journal, Store.open(config.state.path) as store:
-        await _Daemon(config, book, journal, store, reload).run()
+    with closing(ServiceManager.from_environment()) as manager:
+        manager.starting("opens the journal")
+        async with anyio.create_task_group() as telling:
+            telling.start_soon(extend_start, manager)
+            async with Journal.open(config.state.path) as journal, Store.open(config.state.path) as store:
+                await _Daemon(config, book, journal, store, reload, manager).run()
+            telling.cancel_scope.cancel()
     log.info("stopped")
     return 0
 
 
 class _Daemon:
     def __init__(
-        self, config: Config, book: RuleBook, journal: Journal, store: Store, reload: Callable[[], Config]
+        self,
+        config: Config,
+        book: RuleBook,
+        journal: Journal,
+        store: Store,
+        reload: Callable[[], Config],
+        manager: ServiceManager,
     ) -> None:
         self._config, self._book, self._reload = config, book, reload
+        self._manager, self._not_reloaded = manager, False
         self._journal = journal
-        self._lanes = Lanes(config, journal, lambda destination, now: _courier_for(destination, now, store))
+        self._index, self._non_patient = Index(journal, store), NonPatientIndex(journal, store)
+        self._lanes = Lanes(
+            config, journal, lambda destination, now: courier_for(destination, now.dicom.ae_title, store)
+        )
+        self._requests = SendRequests(
+            journal, self._lanes.wake, lambda: self._config, hurry=self._lanes.hurry, let_go=self._lanes.let_go
+        )
         self._ingest = Ingest(store, journal, lambda: self._book, config, wake=self._lanes.wake)
-        self._scp = StorageScp(config.dicom, config.peers, self._ingest)
-        self._callers = Callers(config.peers)
+        self._confirmations = Confirmations(
+            journal,
+            lambda: self._config,
+            self._asker_for,
+            retry_at=instance_retry_at,
+            wake=self._lanes.wake,
+            clock=WallClock(),
+        )
+        self._desk = CommitmentDesk(
+            journal,
+            store,
+            lambda: self._config,
+            askers=lambda name: asker_named(self._config, name),
+            bring=ReportCourier(lambda: self._config.destinations),
+            confirmations=self._confirmations.reported,
+            clock=WallClock(),
+        )
         self._store = store
-        self._app = self._make_app(SendRequests(journal, self._lanes.wake, lambda: self._config))
+        self._scp = StorageScp(config.dicom, config.peers, self._ingest, self._services(config))
+        self._callers = Callers(config.peers)
+        self._proxied = proxied_sends(journal, lambda: self._config, clock=WallClock())
+        self._app = self._make_app(self._requests)
         self._http_stop = anyio.Event()
 
     async def run(self) -> None:
         """Sweep, serve, stop."""
         began = time.monotonic()
+        self._manager.starting("brings store and journal into agreement")
         report = await sweep(self._store, self._journal, self._ingest)
         log.info("swept", seconds=round(time.monotonic() - began, 3), **report.counts())
         async with anyio.create_task_group() as parts:
@@ -92,7 +147,10 @@ class _Daemon:
                 dicom = await fronts.start(self._scp.run)
                 http = await fronts.start(serve_http, self._app, self._config.http.listen, self._http_stop)
                 parts.start_soon(self._watch_quiet)
+                parts.start_soon(self._desk.watch)
+                parts.start_soon(self._confirmations.watch)
                 parts.start_soon(self._watch_requests)
+                parts.start_soon(self._proxied.run)
                 log.info(
                     "ready",
                     ae_title=self._config.dicom.ae_title,
@@ -101,15 +159,18 @@ class _Daemon:
                     destinations=len(self._config.destinations),
                     rules=len(self._book.rules),
                 )
+                self._manager.ready(f"serves {dicom.host}:{dicom.port}")
+                parts.start_soon(keep_alive, self._manager, self._glance)
                 await self._obey_signals()
+                self._manager.stopping()
                 self._stop_fronts(fronts.cancel_scope)
             await self._lanes.drain(DRAIN_S)
             parts.cancel_scope.cancel()
 
     def _make_app(self, requests: SendRequests) -> ASGIApp:
-        config, journal, store = self._config, self._journal, self._store
+        config, store = self._config, self._store
         base_path = config.http.base_path
-        index, non_patient = Index(journal, store), NonPatientIndex(journal, store)
+        index, non_patient = self._index, self._non_patient
 
         def destinations() -> Mapping[str, Destination]:
             return self._config.destinations
@@ -124,12 +185,81 @@ class _Daemon:
                 *search_routes(base_path, index),
                 *send_routes(base_path, index, requests, destinations, config),
                 *retrieve_routes(base_path, index, store),
+                *commitment_routes(base_path, self._desk.commitments, config.http),
                 *npi_routes(
                     config, self._ingest, DEFAULT_LIMITS, store.spool, non_patient, store, requests, destinations
                 ),
             ],
-            hidden=[*collection_routes(base_path), *npi_collection_routes(base_path)],
+            hidden=[
+                *collection_routes(base_path),
+                *npi_collection_routes(base_path),
+                *commitment_collection_routes(base_path),
+                *self._proxy_routes(requests),
+            ],
         )
+
+    def _proxy_routes(self, requests: SendRequests) -> list[Route]:
+        """Make the web services of archives that have DIMSE only, each below a base path of its own."""
+        config, routes = self._config, list[Route]()
+        proxied = ProxiedRequests(self._journal, self._proxied.wake, lambda: self._config)
+        for name, proxy in config.proxies.items():
+            if isinstance(proxy.upstream, DimseUpstream):
+                path = proxy.base_path
+                upstream = Upstream(name, partial(find_client, proxy.upstream, config.dicom.ae_title))
+                more = commitment_routes(path, self._desk.commitments, config.http, proxy=name)
+                routes += commitment_collection_routes(path)
+                routes += proxy_routes(
+                    path, upstream, requests, proxied, lambda: self._config.destinations, config, more=more
+                )
+        return routes
+
+    def _services(self, config: Config) -> dict[AETitle, list[DimseService]]:
+        """Say what is offered over DIMSE, besides Storage, to those who call each AE title of ours."""
+        commitments, reporting = self._desk.commitments, self._desk.reporting
+        services: dict[AETitle, list[DimseService]] = {
+            AETitle(config.dicom.ae_title): [
+                self._find_service(),
+                *self._retrieve_services(),
+                CommitmentScp(commitments, reporting),
+            ],
+            **self._proxy_moves(),
+        }
+        for name, proxy in config.proxies.items():
+            if isinstance(proxy.upstream, WebUpstream):
+                services[AETitle(proxy.ae_title)].append(CommitmentScp(commitments, reporting, proxy=name))
+        return services
+
+    def _find_service(self) -> FindService:
+        return FindService(self._index, self._non_patient, max_results=lambda: self._config.dicom.max_find_results)
+
+    def _retrieve_services(self) -> list[DimseService]:
+        """Make C-MOVE and C-GET of what is stored here."""
+        index, non_patient = self._index, self._non_patient
+        return [
+            MoveService(index, non_patient, self._requests, lambda: self._config),
+            GetService(index, non_patient, self._store, partial(located, self._journal), lambda: self._config),
+        ]
+
+    def _proxy_moves(self) -> dict[AETitle, list[DimseService]]:
+        """Make the C-MOVE SCPs of servers that have SEND-RS only, each with an AE title of its own."""
+        return {
+            AETitle(proxy.ae_title): [
+                ProxyMove(
+                    name,
+                    partial(send_client, proxy.upstream),
+                    lambda: self._config.destinations,
+                    follow_s=proxy.upstream.follow_s,
+                    pending_s=lambda: self._config.dicom.move_pending_s,
+                )
+            ]
+            for name, proxy in self._config.proxies.items()
+            if isinstance(proxy.upstream, WebUpstream)
+        }
+
+    def _asker_for(self, destination: Destination) -> Asker:
+        asker = asker_of(destination, self._config.dicom.ae_title)
+        assert asker is not None, "only destinations that can be asked have the key confirm"
+        return asker
 
     async def _watch_quiet(self) -> None:
         await quiet.watch(self._journal, self._lanes.wake, clock=WallClock())
@@ -144,7 +274,19 @@ class _Daemon:
                 if number != signal.SIGHUP:
                     log.info("stopping", signal=number.name)
                     return
+                self._manager.reloading()
                 await self._take_new_configuration()
+                self._manager.ready("new configuration not taken over" if self._not_reloaded else "reloaded")
+
+    async def _glance(self) -> str:
+        """Say in a line how we are; that the journal can be read, too. Raises StorageError."""
+        seen = await self._journal.read(glance)
+        destinations = len(self._config.destinations)
+        parts = [f"{destinations} destination{'s' * (destinations != 1)}", f"waiting: {_counted(seen.waiting)}"]
+        parts += [f"failed or parked: {_counted(seen.failed)}"] if seen.failed else []
+        parts += [f"{name} is {state}" for name, state in seen.troubled.items() if name in self._config.destinations]
+        parts += ["the last reload failed, the log says why"] if self._not_reloaded else []
+        return ", ".join(parts)
 
     def _stop_fronts(self, fronts: anyio.CancelScope) -> None:
         self._scp.stop()
@@ -159,10 +301,12 @@ class _Daemon:
         except ConfigErrors as errors:
             for error in errors.errors:
                 log.error("configuration not reloaded", problem=str(error))
+            self._not_reloaded = True
             return
+        self._not_reloaded = False
         before, self._config, self._book = self._config, config, book
         self._callers = Callers(config.peers)
-        self._scp.replace(config.dicom, config.peers)
+        self._scp.replace(config.dicom, config.peers, self._services(config))
         self._ingest.replace(config)
         changes = await self._lanes.reload(config)
         log.info(
@@ -175,23 +319,15 @@ class _Daemon:
         )
 
 
+def _counted(number: int) -> str:
+    return f"{number:,}{'+' * (number >= MOST_COUNTED)}"
+
+
 def _load_book(config: Config) -> RuleBook:
     book = load_rules(config.rules.path, config.destinations)
     for warning in book.warnings:
         log.warning("rules", problem=str(warning))
     return book
-
-
-def _courier_for(destination: Destination, config: Config, store: Store) -> Courier:
-    match destination:
-        case DimseDestination():
-            return CStoreCourier(destination, AETitle(config.dicom.ae_title), store)
-        case StowDestination():
-            return StowCourier(destination, store)
-        case SendRsDestination():
-            return SendRsCourier(destination)
-        case _:
-            assert_never(destination)
 
 
 def _needs_restart(before: Config, after: Config) -> list[str]:
@@ -202,6 +338,7 @@ def _needs_restart(before: Config, after: Config) -> list[str]:
         "[dicom] connections_per_s": (before.dicom.connections_per_s, after.dicom.connections_per_s),
         "[dicom] connections_burst": (before.dicom.connections_burst, after.dicom.connections_burst),
         "[http]": (before.http, after.http),
+        "[proxies]": (before.proxies, after.proxies),
         "[log]": (before.log, after.log),
         "[state] path": (before.state.path, after.state.path),
     }

@@ -29,7 +29,13 @@ START_S = 30.0
 STOP_S = 60.0
 """Longest wait for a process to end by itself; the daemon promises 45 s (D15)."""
 
-PACKAGES = {"Orthanc": "orthanc orthanc-dicomweb", "strace": "strace", "curl": "curl", "jq": "jq"}
+PACKAGES = {
+    "Orthanc": "orthanc orthanc-dicomweb",
+    **{name: name for name in ("strace", "curl", "jq", "debootstrap", "lintian", "sqlite3")},
+    "dpkg-shlibdeps": "dpkg-dev",
+    "systemd-analyze": "systemd",
+    "strip": "binutils",
+}
 """The Debian package of a program; dcmtk for all others."""
 
 _OURS = str(Path(sys.prefix) / "bin")
@@ -223,6 +229,37 @@ class StoreScp(Process):
     def files(self) -> list[Path]:
         """What it received so far, by name. The last may still be being written until its sender has the answer."""
         return sorted(path for path in self.received.iterdir() if path.is_file())
+
+
+class DcmQrScp(Process):
+    """dcmtk's dcmqrscp: an archive with C-STORE, C-FIND, C-MOVE and C-GET, empty at first; `storescu` fills it.
+
+    `moves_to` are its move destinations on 127.0.0.1, AE title to port. `options` go on its command line.
+    """
+
+    def __init__(self, folder: Path, moves_to: Mapping[str, int], *options: str):
+        self.port = free_port()
+        self.ae_title = "DCMQRSCP"
+        self.moves_to, self.options = dict(moves_to), options
+        super().__init__("dcmqrscp", folder, [self.port])
+        self.archive = folder / "archive"
+        self.archive.mkdir(exist_ok=True)
+
+    def command(self) -> list[str]:
+        program = require("dcmqrscp")
+        hosts = "".join(
+            f"peer{at} = ({title}, localhost, {port})\n" for at, (title, port) in enumerate(self.moves_to.items())
+        )
+        file = self.folder / "dcmqrscp.cfg"
+        file.write_text(
+            f"NetworkTCPPort = {self.port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+            f"HostTable BEGIN\n{hosts}HostTable END\nVendorTable BEGIN\nVendorTable END\n"
+            f"AETable BEGIN\n{self.ae_title} {self.archive} RW (200, 1024mb) ANY\nAETable END\n"
+        )
+        return [program, *self.options, "-c", str(file)]
+
+    def environment(self) -> Mapping[str, str]:
+        return {**os.environ, "TCP_NODELAY": "1"}
 
 
 class Orthanc(Process):

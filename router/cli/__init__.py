@@ -18,6 +18,7 @@ from router.cli.exits import ExitCode, explain_failure
 
 COMMANDS = {
     "demo": "router.cli.demo",
+    "init": "router.cli.init",
     "serve": "router.cli.serve",
     "check": "router.cli.check",
     "explain": "router.cli.explain",
@@ -25,10 +26,16 @@ COMMANDS = {
     "jobs": "router.cli.jobs",
     "unrouted": "router.cli.jobs",
     "parked": "router.cli.jobs",
+    "commitments": "router.cli.commitments",
     "retry": "router.cli.retry",
     "send": "router.cli.send",
+    "echo": "router.cli.echo",
+    "store": "router.cli.store",
+    "find": "router.cli.find",
+    "move": "router.cli.move",
     "peers": "router.cli.peers",
     "verify": "router.cli.verify",
+    "completion": "router.cli.completion",
     "version": "router.cli.version",
 }
 """In the order of `sendrs --help`: the module in which the function of that name is the command."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -22,6 +23,9 @@ UNBOUNDED = 100_000
 """Columns of a console that never wraps: what a pipe gets."""
 LEAST_WRAPPED = 36
 """A column of prose is never made narrower than this; in a narrow terminal the lines then run over its edge."""
+LEAST_CUT = 12
+"""Nor is a column that is cut."""
+_GAP = 2
 
 
 def print_lines(*lines: str | Text) -> None:
@@ -36,31 +40,54 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, below: Sequence[Sequence[str]] | None = None
+) -> None:
     """Print rows under headings. Numbers stand to the right; a column whose heading ends in "…" may wrap in a terminal.
 
-    A cell is a text, a number, None (empty) or a rich Text for colour.
+    A cell is a text, a number, None (empty) or a rich Text for colour. With `below` there are lines of its own under
+    each row, and a column that would wrap is cut instead.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_edge=False)
     cells = [list(row) for row in rows]
+    console = Console(highlight=False)
+    if below is not None and console.is_terminal:
+        _cut(columns, cells, console.width)
     for at, heading in enumerate(columns):
-        wraps = heading.endswith("…")
+        wraps = below is None and heading.endswith("…")
         justify: Any = "right" if any(isinstance(row[at], int) for row in cells) else "left"
         longest = max((len(str(row[at])) for row in cells), default=0)
         least = min(longest, LEAST_WRAPPED) if wraps else None
         table.add_column(heading.rstrip("…"), justify=justify, no_wrap=not wraps, min_width=least, overflow="fold")
     for row in cells:
         table.add_row(*map(_cell, row))
-    console = Console(highlight=False)
     needed = Measurement.get(console, console.options.update(width=UNBOUNDED), table)
-    if console.is_terminal:
-        console.width = max(console.width, needed.minimum)
-        console.print(table, crop=False)
-        return
-    console.width = needed.maximum
+    console.width = max(console.width, needed.minimum) if console.is_terminal else needed.maximum
     with console.capture() as captured:
-        console.print(table)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        console.print(table, crop=False)
+    for at, line in enumerate(captured.get().splitlines()):
+        sys.stdout.write((line if console.is_terminal else line.rstrip()) + "\n")
+        if below is not None and at:
+            print_lines(*below[at - 1])
+
+
+def _cut(columns: Sequence[str], cells: list[list[object]], width: int) -> None:
+    """Cut the cells of columns whose heading ends in "…", the widest first, until rows fit into `width`."""
+    widths = [
+        max([cell_len(heading.rstrip("…")), *(cell_len(_shown(row[at])) for row in cells)])
+        for at, heading in enumerate(columns)
+    ]
+    for _ in range(sum(widths) + _GAP * (len(widths) - 1) - width):
+        at = max(
+            (at for at, heading in enumerate(columns) if heading.endswith("…")), key=widths.__getitem__, default=-1
+        )
+        if at < 0 or widths[at] <= LEAST_CUT:
+            break
+        widths[at] -= 1
+    for row in cells:
+        for at, heading in enumerate(columns):
+            if heading.endswith("…") and cell_len(_shown(row[at])) > widths[at]:
+                row[at] = set_cell_size(_shown(row[at]), widths[at] - 1).rstrip() + "…"
 
 
 def show_time(moment: float | None) -> str:
@@ -103,4 +130,9 @@ def _cell(value: object) -> str | Text:
         case int():
             return f"{value:,}"
         case _:
-            return Text("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)))
+            return Text(_shown(value))
+
+
+def _shown(value: object) -> str:
+    """Write a cell without control characters."""
+    return "" if value is None else "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))

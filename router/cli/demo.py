@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from rich.table import Table
 from router.cli.demo_files import Likeness, Sample, compare, make_samples, send_by_c_store, send_by_stow
 from router.cli.logs import set_up_logging
 from router.cli.receivers import FolderDoor
+from router.cli.this_command import this_command
 from router.config.model import DicomConfig, HttpConfig, Listen, LogConfig
 from router.errors import RouterError
 from router.http_server import serve_http
@@ -149,7 +149,7 @@ def _free_ports(count: int) -> list[int]:
 @contextmanager
 def _daemon(stage: Stage) -> Iterator[subprocess.Popen[bytes]]:
     """Run `sendrs serve` as its users do; ended by SIGTERM."""
-    command = [sys.executable, "-m", "router.cli", "serve", "--config", str(stage.config_file)]
+    command = [*this_command(), "serve", "--config", str(stage.config_file)]
     with (stage.folder / "daemon.log").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
         try:

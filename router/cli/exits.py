@@ -20,10 +20,10 @@ class ExitCode(IntEnum):
 
     OK = 0
     FOUND_PROBLEMS = 1
-    """The command did its work and has bad news (`verify`, `send`)."""
+    """The command did its work and has bad news (`verify`, `send`, `store`, `find`, `move`)."""
     USAGE = 2
     UNAVAILABLE = 69
-    """A server refused what it was asked for, or could not be reached (`send`)."""
+    """A server refused what it was asked for, or could not be reached (`send`, `echo`, …)."""
     INTERNAL = 70
     STORAGE = 74
     IN_USE = 75

@@ -14,7 +14,7 @@ from router.cli.exits import ExitCode
 from router.cli.options import ConfigOption, DestinationOption, JsonOption, LimitOption
 from router.cli.reading import read_journal
 from router.config.load import load_config
-from router.config.model import Config, SendRsDestination, StowDestination
+from router.config.model import Config, SendRsDestination
 from router.dicom.uids import Uid
 from router.journal import overview, requests
 from router.journal.overview import ParkedInstance, UnroutedInstance
@@ -109,7 +109,8 @@ def show_status_code(status: int | None, config: Config, destination: str) -> st
     """Write a DIMSE status or Failure Reason as DICOM does (A700H), an HTTP status as "HTTP 503"."""
     if status is None:
         return ""
-    is_web = isinstance(config.destinations.get(destination), StowDestination | SendRsDestination)
+    known = config.destinations.get(destination)
+    is_web = isinstance(known, SendRsDestination) or (known is not None and "stow-rs" in known.deliver)
     if is_web and any(status in codes for codes in HTTP_STATUSES):
         return f"HTTP {status}"
     return f"{status:04X}H"
@@ -158,6 +159,7 @@ def _print_job(detail: RequestDetail, config: Config) -> None:
         f"Started      {show_time(job.created_at)}",
         f"State        {state}; {job.completed:,} delivered, {job.warning:,} with a warning, "
         f"{job.remaining:,} left, {job.failed:,} {'parked' if job.origin == 'rule' else 'failed'}",
+        *([f"Problem      {job.problem}"] if job.problem else []),
         "",
     )
     columns = ("SOP INSTANCE UID", "STATE", "TRY", "AT", "STATUS", "ANSWER…")
@@ -169,7 +171,9 @@ def _print_job(detail: RequestDetail, config: Config) -> None:
 
 def _line_rows(line: SubOperationLine, config: Config, destination: str) -> list[list[object]]:
     """One row an attempt; the instance and its state stand in the first."""
-    state = "sending" if line.in_flight else ("waiting" if line.state == "remaining" else line.state)
+    state: str = line.state
+    if line.state == "remaining":
+        state = "sending" if line.in_flight else ("waiting for commitment" if line.confirming else "waiting")
     first: list[object] = [line.sop_instance_uid, Text(state, style=_STATE_COLOURS.get(line.state, ""))]
     if not line.attempts:
         return [[*first, None, None, None, line.reason]]

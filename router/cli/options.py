@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from router.config import forms
+from router.config.forms import Unfit
+
 HERE = Path("router.toml")
 INSTALLED = Path("/etc/sendrs/router.toml")
 
@@ -32,3 +35,20 @@ LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000_000,
 DestinationOption = Annotated[
     str | None, typer.Option("--destination", "-d", metavar="NAME", help="Only this destination.")
 ]
+TimeoutOption = Annotated[
+    str,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        help='Wait so long for each answer: seconds, or "10m".',
+        show_default="as configured, or 60 s",
+    ),
+]
+
+
+def seconds(text: str, option: str) -> float:
+    """Read a time from the command line, seconds or "10m", "2h". Raises typer.BadParameter."""
+    try:
+        return max(float(text) if text.replace(".", "", 1).isdigit() else forms.duration(text), 0.0)
+    except Unfit as unfit:
+        raise typer.BadParameter(f"{unfit.problem}; {unfit.allowed}", param_hint=f"'{option}'") from None

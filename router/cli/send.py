@@ -11,7 +11,7 @@ import anyio
 import typer
 
 from router.cli.exits import ExitCode
-from router.cli.options import JsonOption
+from router.cli.options import JsonOption, seconds
 from router.cli.send_report import Report
 from router.config import forms
 from router.config.forms import Unfit
@@ -98,7 +98,7 @@ def send(
         multiple_value=multiplevaluematching,
         wait_s=wait,
     )
-    timeout_s = _seconds(timeout)
+    timeout_s = seconds(timeout, "--timeout")
     with Report(address.url, question, Uid(uid) if uid else new_uid(), as_json=as_json) as report:
         try:
             end = anyio.run(lambda: _ask(address, question, report, timeout_s, follow=follow, may_renew=not uid))
@@ -204,14 +204,6 @@ def _checked_file(option: str, path: Path | None, problem_of: Callable[[Path], s
     if problem:
         raise typer.BadParameter(problem, param_hint=f"'{option}'")
     return path
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text) if text.replace(".", "", 1).isdigit() else forms.duration(text)
-    except Unfit as unfit:
-        raise typer.BadParameter(f"{unfit.problem}; {unfit.allowed}", param_hint="'--timeout'") from None
-    return max(seconds, 0.0)
 
 
 def _bad_match(problem: str) -> typer.BadParameter:

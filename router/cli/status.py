@@ -14,9 +14,12 @@ from router.cli.reading import read_journal
 from router.config.load import load_config
 from router.config.model import Config
 from router.config.state_folder import UNSAFE_FILESYSTEMS, filesystem_of
+from router.journal import proxied
 from router.journal.lock import holder_of
 from router.journal.overview import DestinationOverview, Totals, destinations, totals
+from router.journal.proxied import ProxyOverview
 
+_PROXY_COLUMNS = ("PROXY", "REQUESTS", "WAITING", "DELIVERED", "WARNINGS", "FAILED", "NOTE…")
 _COLUMNS = ("DESTINATION", "STATE", "WAITING", "SENDING", "DELIVERED", "WARNINGS", "PARKED", "OLDEST", "NOTE…")
 READY = "ready"
 _COLOURS = {"ready": "green", "waiting": "yellow", "misconfigured": "red"}
@@ -31,6 +34,7 @@ class Status(msgspec.Struct, frozen=True):
     process: int | None
     totals: Totals
     destinations: list[DestinationOverview]
+    proxies: list[ProxyOverview]
 
 
 def status(config: ConfigOption, as_json: JsonOption = False) -> int:
@@ -45,10 +49,10 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> int:
 
 
 def _read(config: Config) -> Status:
-    def query(conn: Any) -> tuple[Totals, list[DestinationOverview]]:
-        return totals(conn), destinations(conn)
+    def query(conn: Any) -> tuple[Totals, list[DestinationOverview], list[ProxyOverview]]:
+        return totals(conn), destinations(conn), proxied.overview(conn)
 
-    counted, known = read_journal(config.state.path, query)
+    counted, known, proxies = read_journal(config.state.path, query)
     rows = {row.name: msgspec.structs.replace(row, state=row.state or READY) for row in known}
     for name in config.destinations:
         rows.setdefault(name, _unused(name))
@@ -59,6 +63,7 @@ def _read(config: Config) -> Status:
         process=holder_of(config.state.path),
         totals=counted,
         destinations=[rows[name] for name in sorted(rows)],
+        proxies=proxies,
     )
 
 
@@ -97,6 +102,9 @@ def _print(found: Status, config: Config) -> None:
         print_lines("")
         now = time.time()
         print_table(_COLUMNS, (_row(row, config, now) for row in found.destinations))
+    if found.proxies:
+        print_lines("")
+        print_table(_PROXY_COLUMNS, map(_proxy_row, found.proxies))
     places = (
         (sums.unrouted, "sendrs unrouted"),
         (sums.parked, "sendrs parked"),
@@ -107,8 +115,14 @@ def _print(found: Status, config: Config) -> None:
         print_lines("", f"See also: {', '.join(hints)}")
 
 
+def _proxy_row(row: ProxyOverview) -> list[object]:
+    return [row.name, row.requests, row.remaining, row.completed, row.warning, row.failed, row.reason]
+
+
 def _row(row: DestinationOverview, config: Config, now: float) -> list[object]:
     notes: list[str] = []
+    if row.confirming:
+        notes.append(f"{count_of(row.confirming, 'instance', 'instances')} waiting for commitment")
     if row.name not in config.destinations:
         notes.append("no longer in the configuration")
     if row.reason and row.state != READY:
@@ -118,7 +132,7 @@ def _row(row: DestinationOverview, config: Config, now: float) -> list[object]:
     return [
         row.name,
         Text(row.state, style=_COLOURS.get(row.state, "")),
-        row.remaining - row.in_flight,
+        row.remaining - row.in_flight - row.confirming,
         row.in_flight,
         row.completed,
         row.warning,

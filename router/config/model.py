@@ -60,10 +60,15 @@ class DicomConfig(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: Timeout = 60.0
     """An association on which nothing moves for so long is aborted."""
     max_instance_bytes: InstanceBytes = 16 * 1024**3
-    """An endless data set is refused here (B20)."""
+    """A larger instance is refused, so that an endless one cannot fill the disk (B20)."""
     connections_per_s: Annotated[float, Meta(ge=0.1, le=100_000.0)] = 20.0
+    """New connections a second from one address, on average; beyond this they are closed at once (B46)."""
     connections_burst: Annotated[int, Meta(ge=1, le=100_000)] = 200
-    """New connections per second and address, beyond which they are closed at once (B46)."""
+    """So many may come at once after a quiet time."""
+    max_find_results: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Most answers to one C-FIND; a query that matches more ends with A700 after so many, which says so."""
+    move_pending_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 1.0
+    """How often a C-MOVE or C-GET is told how far it is (Pending, PS3.4 §C.4.2.3.1); 0: only at the end."""
 
 
 class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +76,9 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     listen: Listen = Listen("127.0.0.1", 8080)
     base_path: BasePath = "/dicom-web"
-    """Without a slash at its end; "" when the services stand at the root."""
+    """The services stand below this path, as at http://HOST:PORT/dicom-web/studies; "/" for the root."""
     insecure_http: bool = False
-    """Plain HTTP on an address other than loopback must be asked for (B104)."""
+    """Allow plain HTTP on an address other than loopback, where all on the network can read it (B104)."""
     names: list[HostText] = msgspec.field(default_factory=list)
     """What clients call this router in their Host header, besides addresses and the machine's own name (B70)."""
     public_url: OptionalUrl = ""
@@ -87,7 +92,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
     tombstone_ttl_s: Period = 30 * 86_400.0
     """Its Transaction UID is remembered for so long after that (then 404, and free again)."""
     max_send_instances: Annotated[int, Meta(ge=1, le=65_535)] = 65_535
-    """A send request that matches more is refused (413): the counters of its module are US (O-19)."""
+    """A send request that matches more is refused (413): the counters of its result end there (O-19)."""
     allow_unfiltered_send: bool = False
     """Take a send request of all studies, series or instances that has no search key: the whole archive (O-21)."""
 
@@ -103,7 +108,7 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RulesConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[rules]`."""
+    """`[rules]`: where the rule files are, and when a series or study is complete."""
 
     path: Path = Path("rules")
     quiet_period_s: Timeout = 60.0
@@ -111,15 +116,19 @@ class RulesConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SendingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[sending]`: defaults for every lane."""
+    """`[sending]`: when what was not delivered is tried again, for all destinations."""
 
     backoff_first_s: Period = 30.0
+    """A transient failure is tried again within a random time up to this, then up to twice that, and so on."""
     backoff_cap_s: Period = 3600.0
-    """A transient failure is tried again after a random time up to 30 s, doubling to an hour."""
+    """The longest that this time grows to."""
     lifetime_s: Period = 14 * 86_400.0
-    """After two weeks without success an instance is parked (never deleted)."""
+    """After so long without success an instance is parked for a person to look at, never deleted."""
     request_lifetime_s: Period = 86_400.0
-    """What was asked for by SEND-RS ends within a day: what is not delivered then has failed, as its client is told."""
+    """What was asked for by SEND-RS and is not delivered after so long has failed, as its client is told."""
+    move_retry_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 60.0
+    """For how long the instances of a C-MOVE are tried again, and how long it waits for a destination that takes
+    nothing: its SCU waits too. 0: each is tried once."""
     probe_s: Period = 60.0
     """How often a misconfigured or dead destination is asked again."""
 
@@ -128,7 +137,45 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[log]`: what goes to stderr, one line an event."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Events of this weight and above are written."""
     format: Literal["text", "json"] = "text"
+    """`text`: key=value; `json`: an object with the same fields."""
+
+
+Mechanism = Literal["c-store", "stow-rs"]
+"""How instances can be brought to a destination (Sup 248, PS3.4 §C.4.2.3.1.1)."""
+
+
+Confirmation = Literal["answer", "commitment"]
+
+
+class StowReach(msgspec.Struct, frozen=True, kw_only=True):
+    """`[destinations.<name>.stow_rs]`: the STOW-RS origin server of a destination with kind = "dimse"."""
+
+    url: UrlText
+    """Its base URI, without a slash at its end."""
+    connections: Concurrency = 2
+    batch_instances: Count = 100
+    batch_bytes: InstanceBytes = 64 * 1024**2
+    connect_s: Timeout = 10.0
+    answer_s: Timeout = 300.0
+    headers: dict[HeaderName, HeaderValue] = msgspec.field(default_factory=dict)
+    bearer_token_file: Path | None = None
+    ca_file: Path | None = None
+    empty_200: Literal["uncertain", "accept"] = "uncertain"
+
+
+class StoreReach(msgspec.Struct, frozen=True, kw_only=True):
+    """`[destinations.<name>.c_store]`: the C-STORE SCP of a destination with kind = "stow-rs"."""
+
+    host: HostText
+    port: Port = 104
+    calling_aet: OptionalAETitle = ""
+    associations: Concurrency = 2
+    max_pdu_bytes: PduBytes = 131_072
+    connect_s: Timeout = 10.0
+    answer_s: Timeout = 60.0
+    idle_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
 
 
 class DimseDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dimse"):
@@ -152,6 +199,15 @@ class DimseDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
     """May be asked for by SEND-RS; rules may send to it in any case."""
     aliases: list[UrlText] = msgspec.field(default_factory=list)
     """URLs that mean this destination in a SEND-RS request, besides dicom://host:port/AETITLE (O-07)."""
+    deliver: list[Mechanism] = msgspec.field(default_factory=lambda: ["c-store"])
+    """The mechanisms to try, in this order; an instance that fails by one is tried by the next."""
+    stow_rs: StowReach | None = None
+    """Where "stow-rs" in `deliver` goes."""
+    confirm: Confirmation = "answer"
+    """An instance is delivered when the destination has answered, or only when it has committed to it (storage
+    commitment, PS3.4 Annex J, PS3.18 chapter 13)."""
+    confirm_s: Period = 3600.0
+    """Longest wait for that commitment."""
 
 
 class StowDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="stow-rs"):
@@ -159,11 +215,12 @@ class StowDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind
 
     name: str
     url: UrlText
-    """Without a slash at its end."""
+    """Its base URI, without /studies and without a slash at its end."""
     connections: Concurrency = 2
     batch_instances: Count = 100
+    """Instances in one request, at most: what a server has to hold, and what a failure repeats ..."""
     batch_bytes: InstanceBytes = 64 * 1024**2
-    """A request ends at so many instances or bytes: what a server has to hold, and what a failure repeats."""
+    """... and bytes; an instance larger than this goes alone."""
     connect_s: Timeout = 10.0
     answer_s: Timeout = 300.0
     headers: dict[HeaderName, HeaderValue] = msgspec.field(default_factory=dict)
@@ -176,6 +233,17 @@ class StowDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind
     """May be asked for by SEND-RS; rules may send to it in any case."""
     aliases: list[UrlText] = msgspec.field(default_factory=list)
     """URLs that mean this destination in a SEND-RS request, besides `url`."""
+    ae_title: OptionalAETitle = ""
+    """What C-MOVE calls this destination; its name in upper case when empty."""
+    deliver: list[Mechanism] = msgspec.field(default_factory=lambda: ["stow-rs"])
+    """The mechanisms to try, in this order; an instance that fails by one is tried by the next."""
+    c_store: StoreReach | None = None
+    """Where "c-store" in `deliver` goes, to `ae_title`."""
+    confirm: Confirmation = "answer"
+    """An instance is delivered when the destination has answered, or only when it has committed to it (storage
+    commitment, PS3.4 Annex J, PS3.18 chapter 13)."""
+    confirm_s: Period = 3600.0
+    """Longest wait for that commitment."""
 
 
 class SendRsDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="send-rs"):
@@ -200,9 +268,67 @@ class SendRsDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="ki
     """May be asked for by SEND-RS; rules may send to it in any case."""
     aliases: list[UrlText] = msgspec.field(default_factory=list)
     """URLs that mean this destination in a SEND-RS request, besides `target`."""
+    ae_title: OptionalAETitle = ""
+    """What C-MOVE calls this destination; its name in upper case when empty."""
 
 
 Destination = DimseDestination | StowDestination | SendRsDestination
+
+
+class DimseUpstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dimse"):
+    """`upstream` with kind = "dimse": a PACS, asked by C-FIND, C-MOVE and N-ACTION."""
+
+    ae_title: AETitleText
+    host: HostText
+    port: Port = 104
+    calling_aet: OptionalAETitle = ""
+    """Our AE title towards it; [dicom] ae_title when empty."""
+    batch_instances: Count = 100
+    """Instances named in one C-MOVE; fewer when their UIDs would not fit (O-56)."""
+    connect_s: Timeout = 10.0
+    answer_s: Timeout = 60.0
+    """Longest wait for one response, and between two of them."""
+
+
+class WebUpstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dicomweb"):
+    """`upstream` with kind = "dicomweb": a SEND-RS origin server, which may offer storage commitment too."""
+
+    url: UrlText
+    """Its base URI, without a slash at its end."""
+    connect_s: Timeout = 10.0
+    answer_s: Timeout = 60.0
+    follow_s: Timeout = 86_400.0
+    """How long one request is followed."""
+    headers: dict[HeaderName, HeaderValue] = msgspec.field(default_factory=dict)
+    bearer_token_file: Path | None = None
+    ca_file: Path | None = None
+
+
+class Proxy(msgspec.Struct, frozen=True, kw_only=True):
+    """`[proxies.<name>]`: a front of ours for an archive that speaks only the other protocol (Sup 248, B.X3)."""
+
+    name: str
+    upstream: DimseUpstream | WebUpstream
+    base_path: BasePath = ""
+    """Of a DIMSE upstream, which needs it: where its web services stand, as at http://HOST:PORT/pacs/studies."""
+    ae_title: OptionalAETitle = ""
+    """Of a DICOMweb upstream, which needs it: the called AE title by which it is meant (PS3.4 §C.4.2.3.1.2)."""
+
+
+class CommitmentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[commitment]`: storage commitment that is asked of us (PS3.4 Annex J, PS3.18 chapter 13)."""
+
+    means: Literal["stored", "delivered", "committed"] = "stored"
+    """What we commit to: it is on our disk, read again and found unchanged; or every destination of its rules has it;
+    or they have committed to it in turn."""
+    decide_s: Period = 7 * 86_400.0
+    """What is not delivered or committed to within so long is answered as failed."""
+    report_s: Period = 7 * 86_400.0
+    """How long we try to bring an N-EVENT-REPORT to who asked."""
+    result_ttl_s: Period = 7 * 86_400.0
+    """An answer is kept for so long after it was ready (then 410)."""
+    tombstone_ttl_s: Period = 30 * 86_400.0
+    """Its Transaction UID is remembered for so long after that (then 404)."""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,5 +350,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     rules: RulesConfig = RulesConfig()
     sending: SendingConfig = SendingConfig()
     log: LogConfig = LogConfig()
+    commitment: CommitmentConfig = CommitmentConfig()
     destinations: dict[str, Destination] = msgspec.field(default_factory=dict)
+    proxies: dict[str, Proxy] = msgspec.field(default_factory=dict)
     peers: dict[str, Peer] = msgspec.field(default_factory=dict)

@@ -76,9 +76,9 @@ class TableReader:
         self, kind: inspect.StructType, at: Keys, name: str, known: Iterable[str], *, is_table: bool
     ) -> None:
         likely = nearest(name, known)
-        homes = [field.name for field in kind.fields if name in _names(field.type)]
+        homes = [field.name for field in kind.fields if any(name in _names(struct) for struct in _structs(field.type))]
         if homes:
-            hint = f"it belongs into {' or '.join(f'[{home}]' for home in homes)}"
+            hint = f"it belongs into {' or '.join(f'[{show_place((*at, home), 0)}]' for home in homes)}"
         else:
             hint = f"did you mean {likely}?" if likely else ""
         allowed = "" if hint else ", ".join(sorted(known))
@@ -92,6 +92,8 @@ class TableReader:
                 return self._read_entries(kind.value_type, raw, at)
             case inspect.DictType() as kind:
                 return self._read_texts(kind, raw, at)
+            case inspect.UnionType() as kind if _structs(kind):
+                return self._read_one_of(kind, raw, at)
             case kind:
                 try:
                     return read_value(kind, at[-1], raw, self._file.parent)
@@ -119,12 +121,16 @@ class TableReader:
                 entries[name] = entry
         return entries
 
+    def _read_one_of(self, kind: inspect.UnionType, raw: object, at: Keys) -> Any | None:
+        """Read a table that stands in a table: one that may be missing, or one of several that its tag tells apart."""
+        struct = self._choose(kind, raw, at) if isinstance(raw, Mapping) else _structs(kind)[0]
+        return self.read_struct(struct, raw, at) if struct else None
+
     def _choose(self, kind: inspect.Type, table: Mapping[str, object], at: Keys) -> inspect.StructType | None:
         """Give the struct of this entry: the only one, or the one that its tag names."""
-        if isinstance(kind, inspect.StructType):
-            return kind
-        assert isinstance(kind, inspect.UnionType)
-        structs = [struct for struct in kind.types if isinstance(struct, inspect.StructType)]
+        structs = _structs(kind)
+        if len(structs) == 1:
+            return structs[0]
         by_tag = {str(struct.tag): struct for struct in structs}
         tag_field = str(structs[0].tag_field)
         allowed = " or ".join(map(show, by_tag))
@@ -160,5 +166,11 @@ class TableReader:
         return texts
 
 
-def _names(kind: inspect.Type) -> tuple[str, ...]:
-    return tuple(field.name for field in kind.fields) if isinstance(kind, inspect.StructType) else ()
+def _structs(kind: inspect.Type) -> list[inspect.StructType]:
+    """The structs that a field of type `kind` may hold."""
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    return [one for one in kinds if isinstance(one, inspect.StructType)]
+
+
+def _names(kind: inspect.StructType) -> tuple[str, ...]:
+    return tuple(field.name for field in kind.fields)

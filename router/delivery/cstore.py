@@ -10,19 +10,23 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 import anyio
+import msgspec
 import structlog
 
 from router.config.model import DimseDestination
+from router.delivery.contents import Contents
 from router.delivery.cstore_association import AssociationLost, StoreAssociation, refusal
-from router.delivery.cstore_contexts import IMPLICIT_VR_LITTLE_ENDIAN, Need, needs_of, propose
+from router.delivery.cstore_contexts import Need, needs_of, propose
 from router.delivery.cstore_reading import ReadAhead
+from router.delivery.verification import verify
 from router.dicom.status import Verdict
-from router.dicom.uids import VERIFICATION, AETitle
+from router.dicom.uids import AETitle
 from router.errors import DeliveryError, Misconfigured, StorageError, Transient
 from router.journal.records import Delivery
 from router.net.connect import connect_association
+from router.net.requestor import DimseNode
 from router.sending.courier import BrokenOff, Outcome, Report, Session
-from router.store.files import DamagedFile, Store
+from router.store.files import DamagedFile
 
 log = structlog.get_logger()
 
@@ -39,14 +43,29 @@ LEARNT_S = 600.0
 MAX_REFUSALS_NOTED = 1000
 
 
+class StorePeer(msgspec.Struct, frozen=True, kw_only=True):
+    """The C-STORE SCP of a destination of another kind; each field as `DimseDestination` has it."""
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+    calling_aet: str
+    associations: int
+    max_pdu_bytes: int
+    connect_s: float
+    answer_s: float
+    idle_s: float
+
+
 class CStoreCourier:
     """Knows how to store to one destination. What it learns is shared by its sessions."""
 
     def __init__(
         self,
-        destination: DimseDestination,
+        destination: DimseDestination | StorePeer,
         our_ae_title: str,
-        store: Store,
+        store: Contents,
         *,
         clock: Callable[[], float] = monotonic,
     ):
@@ -72,17 +91,17 @@ class CStoreCourier:
 
         A peer that takes the association but not Verification is there all the same.
         """
-        verification = Need(VERIFICATION, IMPLICIT_VR_LITTLE_ENDIAN)
-        association = await self.associate([verification])
-        try:
-            context = association.contexts[verification]
-            if context.result == 0:
-                await association.echo(context.context_id, self.answer_s)
-        except AssociationLost as lost:
-            raise Transient(f"C-ECHO failed: {lost.problem}") from lost
-        finally:
-            with anyio.CancelScope(shield=True):
-                await association.aclose()
+        destination = self._destination
+        node = DimseNode(
+            ae_title=AETitle(destination.ae_title),
+            host=destination.host,
+            port=destination.port,
+            calling_aet=self._calling_aet,
+            connect_s=destination.connect_s,
+            answer_s=self.answer_s,
+            max_pdu_bytes=destination.max_pdu_bytes,
+        )
+        await verify(node)
 
     async def associate(self, needs: Sequence[Need]) -> StoreAssociation:
         """Open an association that proposes `needs`. Raises Transient or Misconfigured."""

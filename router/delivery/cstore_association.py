@@ -8,34 +8,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from router.delivery.contents import Chunks
 from router.delivery.cstore_contexts import Need, need_of, propose, usable
 from router.dicom.status import Verdict, context_refused, store_status
-from router.dimse.commands import C_ECHO_RQ, C_ECHO_RSP, C_STORE_RQ, C_STORE_RSP
-from router.dimse.events import (
-    Aborted,
-    AssociateAccepted,
-    AssociateRejected,
-    AssociateRequested,
-    Command,
-    CommandReceived,
-    DataReceived,
-    Event,
-    NegotiatedContext,
-    Released,
-    ReleaseRequested,
-)
+from router.dicom.uids import AETitle
+from router.dimse.commands import C_STORE_RQ, C_STORE_RSP
+from router.dimse.events import Command, CommandReceived, Event, NegotiatedContext, ReleaseRequested
 from router.errors import PeerError
 from router.journal.records import Delivery
 from router.net.association import AssociationStream
 from router.net.connect import release
+from router.net.requestor import ending
 from router.sending.courier import Outcome
-from router.store.files import DataSetReader
 
 PIECE_BYTES = 128 * 1024
 """Written at once, so that the peer works on the first piece while the next is on its way."""
 RELEASE_S = 2.0
 """Longest wait for the peer to confirm a release."""
-MEDIUM_PRIORITY = 0
 MAX_MESSAGE_ID = 0xFFFF
 
 
@@ -110,7 +99,7 @@ class StoreAssociation:
         except (TimeoutError, PeerError) as error:
             raise self._lost(error, answer_s) from error
 
-    async def store_chunks(self, delivery: Delivery, reader: DataSetReader, answer_s: float) -> Outcome:
+    async def store_chunks(self, delivery: Delivery, reader: Chunks, answer_s: float) -> Outcome:
         """Send an instance chunk by chunk, each when the one before is taken.
 
         Raises AssociationLost; DamagedFile from `reader` before the last chunk is sent: then abort.
@@ -131,20 +120,6 @@ class StoreAssociation:
             return await self._answer(delivery, answer_s)
         except (TimeoutError, PeerError) as error:
             raise self._lost(error, answer_s) from error
-
-    async def echo(self, context_id: int, answer_s: float) -> None:
-        """Send a C-ECHO and wait for its answer. Raises AssociationLost."""
-        self._message_id += 1
-        self._in_hand = True
-        command = Command(C_ECHO_RQ, self._message_id, affected_sop_class_uid=self.needs[0].sop_class)
-        try:
-            self._stream.layer.send_command(context_id, command)
-            answer = self._expect(C_ECHO_RSP, await self._stream.events(answer_s))
-            if answer.status != 0:
-                raise PeerError(f"C-ECHO answered with status {answer.status:04X}H")
-        except (TimeoutError, PeerError) as error:
-            raise self._lost(error, answer_s) from error
-        self._in_hand = False
 
     async def is_alive(self) -> bool:
         """Say whether nothing happened to the association while it was idle."""
@@ -188,7 +163,7 @@ class StoreAssociation:
             events = await self._stream.events(0)
         except TimeoutError:
             return
-        answer = self._expect(C_STORE_RSP, events)
+        answer = self._expect(events)
         if store_status(_status(answer)).verdict in (Verdict.COMPLETED, Verdict.WARNING):
             raise PeerError("protocol violation: success answered before the whole data set was sent")
         self._early = answer
@@ -196,7 +171,7 @@ class StoreAssociation:
     async def _answer(self, delivery: Delivery, answer_s: float) -> Outcome:
         answer = self._early
         if answer is None:
-            answer = self._expect(C_STORE_RSP, await self._stream.events(answer_s))
+            answer = self._expect(await self._stream.events(answer_s))
         uid = answer.affected_sop_instance_uid
         if uid and uid != delivery.declared.sop_instance_uid:
             raise PeerError("protocol violation: the answer is for another SOP instance")
@@ -211,12 +186,12 @@ class StoreAssociation:
             reason += f": {answer.error_comment}"
         return Outcome(delivery, meaning.verdict, status, reason)
 
-    def _expect(self, field: int, events: Sequence[Event]) -> Command:
+    def _expect(self, events: Sequence[Event]) -> Command:
         """The answer to the message in hand out of `events`. Raises PeerError for anything else."""
         first = events[0]
         if isinstance(first, CommandReceived):
             command = first.command
-            if command.field != field:
+            if command.field != C_STORE_RSP:
                 raise PeerError(f"protocol violation: command {command.field:04X}H where an answer was due")
             if command.message_id_responded_to != self._message_id:
                 raise PeerError(
@@ -227,7 +202,7 @@ class StoreAssociation:
                 self._over(events[1:])
             return command
         self._over(events)
-        raise PeerError(_ending(first))
+        raise PeerError(ending(first))
 
     def _over(self, events: Sequence[Event]) -> None:
         """Something came that nobody asked for: the association carries nothing more."""
@@ -252,8 +227,10 @@ def _request(delivery: Delivery, message_id: int) -> Command:
         message_id,
         affected_sop_class_uid=declared.sop_class_uid,
         affected_sop_instance_uid=declared.sop_instance_uid,
-        priority=MEDIUM_PRIORITY,
+        priority=delivery.priority,
         has_data_set=True,
+        move_originator_aet=AETitle(delivery.originator_aet),
+        move_originator_message_id=delivery.originator_message_id,
     )
 
 
@@ -284,13 +261,3 @@ def _status(answer: Command) -> int:
     if answer.status is None:
         raise PeerError("protocol violation: answer without a status")
     return answer.status
-
-
-def _ending(event: Event) -> str:
-    match event:
-        case Aborted(source, reason):
-            return f"association aborted by the peer ({source},{reason})"
-        case ReleaseRequested() | Released():
-            return "the peer released the association while an answer was due"
-        case CommandReceived() | DataReceived() | AssociateRequested() | AssociateAccepted() | AssociateRejected():
-            return "protocol violation: a message where an answer was due"

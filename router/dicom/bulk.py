@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final, overload
 
-from router.dicom.attributes import MAX_PATH_DEPTH
 from router.dicom.encoding import UNDEFINED_LENGTH
 from router.dicom.explicit_vr import SWAP_UNIT
-from router.dicom.seeking import ByteRange, ElementFile, Head
+from router.dicom.seeking import MAX_DEPTH, ByteRange, ElementFile, Head
 from router.dicom.uids import Uid
 from router.errors import PeerError
 
@@ -74,7 +73,7 @@ class BulkPlace:
 
 def is_pointer(text: str) -> bool:
     """Say whether `text` can be the pointer of a bulk value."""
-    return len(text) <= 20 * MAX_PATH_DEPTH and _POINTER.fullmatch(text) is not None
+    return len(text) <= 20 * MAX_DEPTH and _POINTER.fullmatch(text) is not None
 
 
 def locate_bulk(file: BinaryIO, transfer_syntax_uid: Uid, pointer: str) -> BulkPlace:

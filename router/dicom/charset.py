@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
+from pydicom.charset import CODES_TO_ENCODINGS, ENCODINGS_TO_CODES, python_encoding
 
 TEXT_VRS: Final = frozenset({"SH", "LO", "PN", "UC", "ST", "LT", "UT"})
 """Value representations that Specific Character Set applies to (PS3.5 §6.1.2.2); UN is read as one of them."""
@@ -28,6 +28,9 @@ _KEEPS_ESCAPES: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 _FRAGMENTS: Final = re.compile(rb"\x1b?[^\x1b]*")
 _RESETS_NAME: Final = re.compile(rb"[\\^=\r\n\f\t]")
 _RESETS_TEXT: Final = re.compile(rb"[\\\r\n\f\t]")
+_PIECES: Final = {"PN": re.compile(r"([\\\\^=\r\n\f\t])"), "": re.compile(r"([\\\\\r\n\f\t])")}
+_ESCAPES: Final = re.compile(rb"\x1b(?:\$[()]|.).", re.DOTALL)
+_KNOWN_ESCAPES: Final = frozenset(CODES_TO_ENCODINGS)
 _TERM: Final = re.compile(r"(ISO.?2022.?IR|ISO.?IR)\D?(\d+)", re.ASCII)
 _ALIASES: Final = {
     "UTF-8": "ISO_IR 192",
@@ -35,7 +38,8 @@ _ALIASES: Final = {
     "ISO 2022 IR 192": "ISO_IR 192",
     "GB2312": "ISO 2022 58",
 }
-_CODECS: Final = {**python_encoding, "": _DEFAULT_CODEC, "ISO_IR 6": _DEFAULT_CODEC, "ISO 2022 IR 6": _DEFAULT_CODEC}
+_DEFAULT_TERMS: Final = ("", "ISO_IR 6", "ISO 2022 IR 6")
+_CODECS: Final = {**python_encoding, **dict.fromkeys(_DEFAULT_TERMS, _DEFAULT_CODEC)}
 
 
 def decode(raw: bytes, vr: str, charsets: Sequence[str]) -> str:
@@ -54,9 +58,43 @@ def decode(raw: bytes, vr: str, charsets: Sequence[str]) -> str:
     return raw.decode(first, "replace")
 
 
+def encode(text: str, vr: str, charsets: Sequence[str]) -> bytes | None:
+    """Encode one element's text, all its values together, for `charsets`; None when these cannot say all of it.
+
+    What `decode` reads as the same text again. Of code extensions one is used between two delimiters, never several.
+    """
+    if text.isascii() and "\x1b" not in text:
+        return text.encode("ascii")
+    terms = [_normalise(term) for term in charsets[:MAX_TERMS]] or [""]
+    codecs = ["ascii" if term in _DEFAULT_TERMS else _CODECS.get(term, _UNKNOWN_CODEC) for term in terms]
+    pieces = [_encode_piece(piece, codecs) for piece in _PIECES.get(vr, _PIECES[""]).split(text)]
+    raw = b"".join(piece for piece in pieces if piece is not None)
+    if None in pieces or decode(raw, vr, charsets) != text:
+        return None
+    is_extensible = _codecs(tuple(charsets[:MAX_TERMS]))[1]
+    return None if is_extensible and not _KNOWN_ESCAPES.issuperset(_ESCAPES.findall(raw)) else raw
+
+
 def unknown_terms(charsets: Sequence[str]) -> tuple[str, ...]:
     """List the values of Specific Character Set that name no character set, misspelt ones forgiven."""
     return tuple(term for term in charsets[:MAX_TERMS] if _normalise(term) not in _CODECS)
+
+
+def _encode_piece(piece: str, codecs: Sequence[str]) -> bytes | None:
+    """Encode what stands between two delimiters, in the first codec or behind the escape sequence of another."""
+    for codec in codecs:
+        try:
+            raw = piece.encode(codec)
+        except UnicodeEncodeError:
+            continue
+        if codec == "shift_jis" and len(raw) != len(piece):  # only its half-width half is ISO-IR 13
+            continue
+        if codec in _KEEPS_ESCAPES or codec == codecs[0]:
+            return raw
+        escape = ENCODINGS_TO_CODES.get(codec)
+        if escape is not None:
+            return escape + raw
+    return None
 
 
 def _decode_fragment(fragment: bytes, first: str, resets: re.Pattern[bytes]) -> str:

@@ -79,6 +79,11 @@ def encode_json(data_sets: Sequence[JsonDataSet]) -> bytes:
     return msgspec.json.encode(data_sets)
 
 
+def encode_object(data_set: JsonDataSet) -> bytes:
+    """Write one data set by itself, in UTF-8."""
+    return msgspec.json.encode(data_set)
+
+
 def _element_in_order(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("vr") != "SQ" or "Value" not in given:
         return given

@@ -51,6 +51,7 @@ def read_metadata(
     bulk_uri: Callable[[str], str],
     bulk_above_bytes: int = 1024,
     last_tag: int | None = None,
+    max_elements: int = MAX_ELEMENTS,
 ) -> JsonDataSet:
     """Read the data set that begins where `file` stands and goes to its end. Blocks: not for the loop's thread.
 
@@ -58,10 +59,11 @@ def read_metadata(
     pointer is "7FE00010", or "00409096/1/00281056" in the first item of a sequence. Texts come as Unicode, and Specific
     Character Set says so. What stands wrong in a sequence that tells its length costs the rest of that sequence only.
     What comes behind `last_tag` is not read. Raises PeerError when the data set cannot be read to its end (pixel data
-    cut off is no reason), or is too large.
+    cut off is no reason), has more than `max_elements` elements and items, or is too large.
     """
     source = InflatedSource(file) if is_deflated(transfer_syntax_uid) else Source(file)
-    return _Reading(source, bulk_uri, bulk_above_bytes, last_tag).root(encoding_of(transfer_syntax_uid))
+    reading = _Reading(source, bulk_uri, bulk_above_bytes, last_tag, max_elements)
+    return reading.root(encoding_of(transfer_syntax_uid))
 
 
 class _Level:
@@ -80,10 +82,18 @@ class _Level:
 class _Reading:
     """One pass over one data set, and what is left of the limits."""
 
-    def __init__(self, source: Source, bulk_uri: Callable[[str], str], bulk_above_bytes: int, last_tag: int | None):
+    def __init__(
+        self,
+        source: Source,
+        bulk_uri: Callable[[str], str],
+        bulk_above_bytes: int,
+        last_tag: int | None,
+        max_elements: int,
+    ):
         self._last_tag = 0xFFFF_FFFF if last_tag is None else last_tag
         self._source, self._bulk_uri, self._bulk_above_bytes = source, bulk_uri, bulk_above_bytes
-        self._elements_left, self._inline_left, self._fragments_left = MAX_ELEMENTS, MAX_INLINE_BYTES, MAX_FRAGMENTS
+        self._max_elements = self._elements_left = max_elements
+        self._inline_left, self._fragments_left = MAX_INLINE_BYTES, MAX_FRAGMENTS
         self._all_ascii = True
         self._cut_off = False
 
@@ -177,7 +187,7 @@ class _Reading:
     def _value(self, level: _Level, tag: int, vr: str, length: int) -> dict[str, Any]:
         self._inline_left -= length
         if self._inline_left < 0:
-            raise PeerError(f"the metadata has more than {MAX_INLINE_BYTES} bytes of values")
+            raise PeerError(f"more than {MAX_INLINE_BYTES} bytes of values")
         raw = self._source.take(length)
         element = json_element(vr, raw, big_endian=level.encoding.big_endian, charsets=level.charsets)
         if not raw.isascii() and vr not in BINARY_VRS:
@@ -259,7 +269,7 @@ class _Reading:
     def _charge(self) -> None:
         self._elements_left -= 1
         if self._elements_left < 0:
-            raise PeerError(f"the metadata has more than {MAX_ELEMENTS} elements and items")
+            raise PeerError(f"more than {self._max_elements} elements and items")
 
 
 def _utf_8() -> dict[str, Any]:

@@ -101,6 +101,15 @@ _BY_HTTP_STATUS = {
     429: Meaning(Verdict.DESTINATION, "too many requests"),
 }
 
+_BY_COMMITMENT_FAILURE = {
+    0x0110: Meaning(Verdict.INSTANCE, "not committed to: processing failure"),
+    0x0112: Meaning(Verdict.INSTANCE, "not committed to: no such object instance"),
+    0x0119: Meaning(Verdict.NEVER, "not committed to: it is there with another SOP class"),
+    0x0122: Meaning(Verdict.NEVER, "not committed to: SOP class not supported"),
+    0x0131: Meaning(Verdict.DESTINATION, "not committed to: duplicate Transaction UID"),
+    0x0213: Meaning(Verdict.DESTINATION, "not committed to: resource limitation"),
+}
+
 _REJECT_RESULTS = {1: "permanently", 2: "for now"}
 _REJECT_REASONS = {
     (1, 1): "no reason given",
@@ -164,6 +173,14 @@ def http_status(status: int) -> Meaning:
     if 500 <= status <= 599:
         return Meaning(Verdict.DESTINATION, f"HTTP {status}: server error")
     return Meaning(Verdict.UNCERTAIN, f"unexpected HTTP status {status}")
+
+
+def commitment_failure(reason: int) -> Meaning:
+    """Say what it means for an instance that its destination, which took it, does not commit to it (PS3.3 §C.14.1.1).
+
+    DESTINATION: ask again; INSTANCE: send it again; NEVER: sending it again would change nothing.
+    """
+    return _BY_COMMITMENT_FAILURE.get(reason, Meaning(Verdict.INSTANCE, f"not committed to, reason {reason:04X}H"))
 
 
 def association_reject(result: int, source: int, reason: int) -> Meaning:

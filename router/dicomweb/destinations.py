@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from router.config.model import Destination, DimseDestination, Listen, SendRsDestination, StowDestination
+from router.config.titles import ae_title_of
 from router.dicom.non_patient import CATEGORIES
 
 MAX_CHARACTERS: Final = 2_048
@@ -196,6 +197,15 @@ class OwnAddresses:
         return target.address == us.address
 
 
+def url_of(destination: Destination) -> str:
+    """Give the URL by which somebody else is told of a destination: of a C-STORE SCP its first alias, if it has one."""
+    match destination:
+        case DimseDestination(aliases=aliases, host=host, port=port, ae_title=title):
+            return aliases[0] if aliases else _dicom_alias(host, port, title)
+        case StowDestination(url=url) | SendRsDestination(target=url):
+            return url
+
+
 def _names_of(host: str) -> set[str]:
     if host in ("0.0.0.0", "::"):
         return {*_LOOPBACK, host}
@@ -206,13 +216,21 @@ def _urls(destination: Destination) -> Iterator[Target]:
     """Give what means this destination; what the configuration calls a URL and this module does not, means nothing."""
     texts = list(destination.aliases)
     match destination:
-        case DimseDestination(host=host, port=port, ae_title=title):
-            shown = f"[{host}]" if ":" in host else host
-            texts.append(f"dicom://{shown}:{port}/{quote(title, safe='')}")
-        case StowDestination(url=url) | SendRsDestination(target=url):
+        case DimseDestination(host=host, port=port, ae_title=title, stow_rs=reach):
+            texts.append(_dicom_alias(host, port, title))
+            texts.extend([reach.url] if reach is not None else [])
+        case StowDestination(url=url, c_store=store):
+            texts.append(url)
+            texts.extend([_dicom_alias(store.host, store.port, ae_title_of(destination))] if store is not None else [])
+        case SendRsDestination(target=url):
             texts.append(url)
     for text in texts:
         try:
             yield read_url(text)
         except BadDestination:
             continue
+
+
+def _dicom_alias(host: str, port: int, ae_title: str) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"dicom://{shown}:{port}/{quote(ae_title, safe='')}"

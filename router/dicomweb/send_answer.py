@@ -96,7 +96,7 @@ def _words(status: int, content_type: str, body: bytes) -> str:
     """Our words and, where a person can read them, theirs: a problem document's (RFC 9457) or plain text."""
     redirect = "redirects are not followed: check the URL" if 300 <= status <= 399 else ""
     ours = redirect or _OURS.get(status) or _phrase(status)
-    theirs = _said(content_type, body)
+    theirs = said_by(content_type, body)
     return f"HTTP {status}: {ours}" + (f"; it says: {theirs}" if theirs else "")
 
 
@@ -107,7 +107,8 @@ def _phrase(status: int) -> str:
         return "a status that is not known"
 
 
-def _said(content_type: str, body: bytes) -> str:
+def said_by(content_type: str, body: bytes) -> str:
+    """Give what a person can read in the body of an error answer, "" where there is nothing."""
     try:
         name = media_types.parse_media_type(content_type).name
     except PeerError:

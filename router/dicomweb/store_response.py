@@ -5,7 +5,7 @@ It says nothing about what an answer means for a delivery; that is the courier's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import msgspec
 
 from router.dicom.json_model import JsonDataSet, in_order
 from router.dicom.uids import Uid
-from router.dicomweb import media_types, native_model
+from router.dicomweb import lenient, media_types, native_model
 from router.errors import PeerError
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -105,7 +105,7 @@ def decode_store_response(content_type: str, body: bytes) -> StoreResponse:
     start = body.lstrip()[:1]
     if media_type == "text/html" or not start:
         raise PeerError("the answer holds no Store Instances Response Module")
-    modules = [native_model.decode(body)] if start == b"<" else _json_modules(body)
+    modules = [native_model.decode(body)] if start == b"<" else lenient.read_json(body)
     instances: dict[Uid, InstanceResult] = {}
     others: list[int | None] = []
     named = False
@@ -113,35 +113,20 @@ def decode_store_response(content_type: str, body: bytes) -> StoreResponse:
         named = named or not module.keys().isdisjoint(
             (_RETRIEVE_URL, _FAILED_SOP_SEQUENCE, _REFERENCED_SOP_SEQUENCE, _OTHER_FAILURES_SEQUENCE)
         )
-        for item in _items(module, _REFERENCED_SOP_SEQUENCE):
-            reason = _number(item, _WARNING_REASON)
+        for item in lenient.items_of(module, _REFERENCED_SOP_SEQUENCE):
+            reason = lenient.us_of(item, _WARNING_REASON)
             _note(instances, item, InstanceResult(Verdict.STORED if reason is None else Verdict.WARNING, reason))
-        for item in _items(module, _FAILED_SOP_SEQUENCE):
-            _note(instances, item, InstanceResult(Verdict.FAILED, _number(item, _FAILURE_REASON)))
-        others += [_number(item, _FAILURE_REASON) for item in _items(module, _OTHER_FAILURES_SEQUENCE)]
+        for item in lenient.items_of(module, _FAILED_SOP_SEQUENCE):
+            _note(instances, item, InstanceResult(Verdict.FAILED, lenient.us_of(item, _FAILURE_REASON)))
+        others += [lenient.us_of(item, _FAILURE_REASON) for item in lenient.items_of(module, _OTHER_FAILURES_SEQUENCE)]
     if not named:
         raise PeerError("the answer holds no Store Instances Response Module")
     return StoreResponse(instances, tuple(others))
 
 
-def _json_modules(body: bytes) -> list[Mapping[str, Any]]:
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PeerError("the answer is not JSON") from error
-    modules = decoded if isinstance(decoded, list) else [decoded]
-    if not all(isinstance(module, dict) for module in modules):
-        raise PeerError("the answer is JSON, but not a data set")
-    return [_upper(module) for module in modules]
-
-
-def _upper(data_set: dict[str, Any]) -> dict[str, Any]:
-    return {tag.upper(): element for tag, element in data_set.items()}
-
-
 def _note(instances: dict[Uid, InstanceResult], item: Mapping[str, Any], result: InstanceResult) -> None:
-    uid = _first(item, _REFERENCED_SOP_INSTANCE_UID)
-    if not isinstance(uid, str) or not (uid := uid.strip(" \0")):
+    uid = lenient.text_of(item, _REFERENCED_SOP_INSTANCE_UID)
+    if not uid:
         return
     earlier = instances.get(Uid(uid))
     if earlier is not None and (earlier.verdict is Verdict.FAILED) != (result.verdict is Verdict.FAILED):
@@ -149,32 +134,6 @@ def _note(instances: dict[Uid, InstanceResult], item: Mapping[str, Any], result:
     elif earlier is not None and earlier.verdict in (Verdict.CONTRADICTORY, Verdict.WARNING):
         result = earlier
     instances[Uid(uid)] = result
-
-
-def _values(data_set: Mapping[str, Any], tag: str) -> list[Any]:
-    element = data_set.get(tag)
-    values = element.get("Value") if isinstance(element, dict) else None
-    return values if isinstance(values, list) else []
-
-
-def _first(data_set: Mapping[str, Any], tag: str) -> Any:
-    values = _values(data_set, tag)
-    return values[0] if values else None
-
-
-def _items(data_set: Mapping[str, Any], tag: str) -> Iterator[dict[str, Any]]:
-    return (_upper(item) for item in _values(data_set, tag) if isinstance(item, dict))
-
-
-def _number(data_set: Mapping[str, Any], tag: str) -> int | None:
-    """Read a US value; some write it as a string or as 45056.0."""
-    match _first(data_set, tag):
-        case int(value) | float(value) if 0 <= value <= 0xFFFF:
-            return int(value)
-        case str(text) if len(text) <= 5 and text.isascii() and text.isdigit():
-            return int(text)
-        case _:
-            return None
 
 
 def _element(vr: Literal["UI", "UR", "US"], value: str | int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ of others, which its items warn about or refuse, so these few bytes are written 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pynetdicom.pdu_items import (
     ApplicationContextItem,
@@ -16,22 +16,26 @@ from pynetdicom.pdu_items import (
     ImplementationVersionNameSubItem,
     MaximumLengthSubItem,
     UserIdentitySubItemAC,
-    UserInformationItem,
 )
 
 from router.dicom.uids import APPLICATION_CONTEXT, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, AETitle, Uid
-from router.dimse.associate import (
+from router.dimse.associate import MAX_CONTEXTS
+from router.dimse.events import NegotiatedContext, ProposedContext, Roles
+from router.dimse.items import (
     ABSTRACT_SYNTAX_ITEM,
     ANSWERED_CONTEXT_ITEM,
-    MAX_CONTEXTS,
+    EXTENDED_NEGOTIATION_ITEM,
     PROPOSED_CONTEXT_ITEM,
+    ROLE_SELECTION_ITEM,
     TRANSFER_SYNTAX_ITEM,
+    USER_INFORMATION_ITEM,
+    encode_item,
 )
-from router.dimse.events import NegotiatedContext, ProposedContext
+from router.dimse.negotiation import NO_ROLES, NOTHING_EXTENDED
 from router.dimse.pdu import ASSOCIATE_AC, ASSOCIATE_RQ, HEADER
 
 _HEAD = struct.Struct(">HH")  # protocol version, reserved
-_ITEM_HEAD = struct.Struct(">BxH")
+_UID_LENGTH = struct.Struct(">H")
 _AE_TITLE_BYTES = 16
 _RESERVED = bytes(32)
 # In a refused context the transfer syntax means nothing, but some requestors want to see one.
@@ -39,13 +43,20 @@ _ANY_TRANSFER_SYNTAX = Uid("1.2.840.10008.1.2")
 
 
 def encode_request(
-    called_aet: AETitle, calling_aet: AETitle, contexts: Sequence[ProposedContext], max_pdu_bytes: int
+    called_aet: AETitle,
+    calling_aet: AETitle,
+    contexts: Sequence[ProposedContext],
+    max_pdu_bytes: int,
+    *,
+    roles: Mapping[Uid, Roles] = NO_ROLES,
+    extended: Mapping[Uid, bytes] = NOTHING_EXTENDED,
 ) -> bytes:
-    """Encode an A-ASSOCIATE-RQ; one operation at a time, default roles, no user identity."""
+    """Encode an A-ASSOCIATE-RQ; one operation at a time, no user identity. Raises ValueError when it cannot be."""
     if not 0 < len(contexts) <= MAX_CONTEXTS:
         raise ValueError(f"{len(contexts)} presentation contexts; an association has 1 to {MAX_CONTEXTS}")
     titles = _encode_ae_title(called_aet) + _encode_ae_title(calling_aet) + _RESERVED
-    return _encode(ASSOCIATE_RQ, titles, map(_encode_proposed, contexts), _encode_user_information(max_pdu_bytes))
+    user_information = _encode_user_information(max_pdu_bytes, roles, extended)
+    return _encode(ASSOCIATE_RQ, titles, map(_encode_proposed, contexts), user_information)
 
 
 def encode_accept(
@@ -53,6 +64,8 @@ def encode_accept(
     contexts: Sequence[NegotiatedContext],
     max_pdu_bytes: int,
     *,
+    roles: Mapping[Uid, Roles] = NO_ROLES,
+    extended: Mapping[Uid, bytes] = NOTHING_EXTENDED,
     window_offered: bool,
     identity_answer: bytes | None,
 ) -> bytes:
@@ -60,7 +73,7 @@ def encode_accept(
 
     An operations window offered comes back as 1 and 1 (B47), `identity_answer` as a user identity answer when not None.
     """
-    user_information = _encode_user_information(max_pdu_bytes, window_offered, identity_answer)
+    user_information = _encode_user_information(max_pdu_bytes, roles, extended, window_offered, identity_answer)
     return _encode(ASSOCIATE_AC, titles, map(_encode_answered, contexts), user_information)
 
 
@@ -76,37 +89,50 @@ def _encode_application_context() -> bytes:
 
 
 def _encode_user_information(
-    max_pdu_bytes: int, window_offered: bool = False, identity_answer: bytes | None = None
+    max_pdu_bytes: int,
+    roles: Mapping[Uid, Roles],
+    extended: Mapping[Uid, bytes],
+    window_offered: bool = False,
+    identity_answer: bytes | None = None,
 ) -> bytes:
-    item = UserInformationItem()
+    """Encode the sub-items in ascending order: older peers expect that."""
     length = MaximumLengthSubItem()
     length.maximum_length_received = max_pdu_bytes
     implementation = ImplementationClassUIDSubItem()
     implementation.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    version = ImplementationVersionNameSubItem()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    item.user_data = [length, implementation, version]
+    parts = [length.encode(), implementation.encode()]
     if window_offered:
         window = AsynchronousOperationsWindowSubItem()
         window.maximum_number_operations_invoked = 1
         window.maximum_number_operations_performed = 1
-        item.user_data.insert(2, window)
+        parts.append(window.encode())
+    parts += _encode_for_classes(ROLE_SELECTION_ITEM, ((one, bytes(roles[one])) for one in roles))
+    version = ImplementationVersionNameSubItem()
+    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    parts.append(version.encode())
+    parts += _encode_for_classes(EXTENDED_NEGOTIATION_ITEM, extended.items())
     if identity_answer is not None:
         identity = UserIdentitySubItemAC()
         identity.server_response = identity_answer
-        item.user_data.append(identity)
-    return item.encode()
+        parts.append(identity.encode())
+    return encode_item(USER_INFORMATION_ITEM, b"".join(parts))
+
+
+def _encode_for_classes(kind: int, items: Iterable[tuple[Uid, bytes]]) -> list[bytes]:
+    """Encode sub-items that begin with the length of a SOP Class UID and that UID (PS3.7 §D.3.3.4, §D.3.3.5)."""
+    encoded = ((sop_class.encode("latin-1"), value) for sop_class, value in items)
+    return [encode_item(kind, _UID_LENGTH.pack(len(name)) + name + value) for name, value in encoded]
 
 
 def _encode_proposed(context: ProposedContext) -> bytes:
-    syntaxes = [_item(TRANSFER_SYNTAX_ITEM, uid.encode("latin-1")) for uid in context.transfer_syntaxes]
-    body = b"".join((_item(ABSTRACT_SYNTAX_ITEM, context.abstract_syntax.encode("latin-1")), *syntaxes))
-    return _item(PROPOSED_CONTEXT_ITEM, bytes((context.context_id, 0, 0, 0)) + body)
+    syntaxes = [encode_item(TRANSFER_SYNTAX_ITEM, uid.encode("latin-1")) for uid in context.transfer_syntaxes]
+    body = b"".join((encode_item(ABSTRACT_SYNTAX_ITEM, context.abstract_syntax.encode("latin-1")), *syntaxes))
+    return encode_item(PROPOSED_CONTEXT_ITEM, bytes((context.context_id, 0, 0, 0)) + body)
 
 
 def _encode_answered(context: NegotiatedContext) -> bytes:
-    syntax = _item(TRANSFER_SYNTAX_ITEM, (context.transfer_syntax or _ANY_TRANSFER_SYNTAX).encode("latin-1"))
-    return _item(ANSWERED_CONTEXT_ITEM, bytes((context.context_id, 0, context.result, 0)) + syntax)
+    syntax = encode_item(TRANSFER_SYNTAX_ITEM, (context.transfer_syntax or _ANY_TRANSFER_SYNTAX).encode("latin-1"))
+    return encode_item(ANSWERED_CONTEXT_ITEM, bytes((context.context_id, 0, context.result, 0)) + syntax)
 
 
 def _encode_ae_title(title: AETitle) -> bytes:
@@ -114,7 +140,3 @@ def _encode_ae_title(title: AETitle) -> bytes:
     if not 0 < len(value) <= _AE_TITLE_BYTES:
         raise ValueError(f"AE title {title!r} is not of 1 to {_AE_TITLE_BYTES} characters")
     return value.ljust(_AE_TITLE_BYTES)
-
-
-def _item(kind: int, value: bytes) -> bytes:
-    return _ITEM_HEAD.pack(kind, len(value)) + value

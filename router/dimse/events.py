@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
 
 from router.dicom.uids import AETitle, Uid
 
 _NO_UID = Uid("")
+_NO_TITLE = AETitle("")
+
+
+class Roles(NamedTuple):
+    """What the association requestor is for a SOP class (PS3.7 §D.3.3.4). Without a word about it: SCU alone."""
+
+    scu: bool
+    scp: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,10 @@ class AssociateRequest:
     implementation_version: str
     user_identity: UserIdentity | None
     max_operations_invoked: int = 1
+    roles: Mapping[Uid, Roles] = field(default_factory=dict)
+    """Role selection as proposed, by SOP class."""
+    extended: Mapping[Uid, bytes] = field(default_factory=dict)
+    """SOP class extended negotiation as proposed: service class application information, by SOP class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,8 @@ class AssociateRequested:
 class AssociateAccepted:
     contexts: tuple[NegotiatedContext, ...]
     max_pdu_bytes: int
+    roles: Mapping[Uid, Roles] = field(default_factory=dict)
+    extended: Mapping[Uid, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +95,8 @@ class AssociateRejected:
     reason: int
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A decoded command set (PS3.7 §6.3.1). Absent elements are None, absent UIDs ""."""
+class Command(msgspec.Struct, frozen=True):
+    """A decoded command set (PS3.7 §6.3.1, Annex E). Absent elements are None, absent UIDs and AE titles ""."""
 
     field: int
     message_id: int | None = None
@@ -90,6 +107,19 @@ class Command:
     status: int | None = None
     error_comment: str = ""
     has_data_set: bool = False
+    requested_sop_class_uid: Uid = _NO_UID
+    requested_sop_instance_uid: Uid = _NO_UID
+    move_destination: AETitle = _NO_TITLE
+    move_originator_aet: AETitle = _NO_TITLE
+    move_originator_message_id: int | None = None
+    remaining: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+    warning: int | None = None
+    event_type_id: int | None = None
+    action_type_id: int | None = None
+    offending_elements: tuple[int, ...] = ()
+    """Tags (0000,0901)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 """How SQLite is opened: the settings that durability rests on, the schema and its version, and what to do with a
-damaged file.
+damaged file. An older schema is brought up to date by `migration`.
 
 Never a query of ours. Settings and their reasons: reliability-study 2.3; damaged and newer journals: D10, F24 to
 F26.
@@ -17,13 +17,15 @@ from typing import Any, Final
 import structlog
 
 from router.errors import StorageError
+from router.journal.migration import migrate
 from router.journal.records import SeriesRow, StudyRow
 
 log = structlog.get_logger()
 
 FILE_NAME: Final = "journal.db"
 APPLICATION_ID: Final = 0x44524F55
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Of schema.sql. Whoever changes that, counts this up and writes migrations/NNNN.sql, which a test compares with it."""
 CACHE_KIB: Final = 16_384
 """Page cache of the writing connection: the hot ends of all indexes of some ten million rows."""
 WAL_LIMIT_BYTES: Final = 64 * 1024**2
@@ -37,6 +39,10 @@ REMEMBERED: Final = 1_024
 
 class JournalTooNew(StorageError):
     """A newer sendrs wrote this journal. Nothing was touched; the command line exits with 78 (F26)."""
+
+
+class JournalTooOld(StorageError):
+    """An older sendrs wrote this journal, and who only looks does not migrate it."""
 
 
 class JournalDamaged(StorageError):
@@ -93,9 +99,11 @@ class WritingConnection(SearchConnection):
 
 
 def open_for_writing(path: Path) -> WritingConnection:
-    """Open the journal with the settings of the one writer, and make its schema when it is new.
+    """Open the journal with the settings of the one writer, and make its schema when it is new or migrate it when an
+    older sendrs made it.
 
-    Raises JournalTooNew, JournalDamaged, or StorageError when the file system cannot hold a write-ahead log.
+    Raises JournalTooNew, JournalDamaged, MigrationFailed, or StorageError when the file system cannot hold a
+    write-ahead log.
     """
     try:
         conn = sqlite3.connect(
@@ -106,7 +114,7 @@ def open_for_writing(path: Path) -> WritingConnection:
     try:
         _check_identity(conn, path)
         _set_up_writer(conn, path)
-        _create_schema(conn)
+        _bring_up_to_date(conn, path)
     except sqlite3.OperationalError as error:
         conn.close()
         raise StorageError(f"cannot open {path}: {error}") from error
@@ -120,7 +128,7 @@ def open_for_writing(path: Path) -> WritingConnection:
 
 
 def open_for_reading(path: Path) -> SearchConnection:
-    """Open the journal read-only, beside a writer or without one. Raises StorageError, JournalTooNew."""
+    """Open the journal read-only, beside a writer or without one. Raises StorageError, JournalTooNew, JournalTooOld."""
     try:
         conn = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
@@ -137,7 +145,12 @@ def open_for_reading(path: Path) -> SearchConnection:
         conn.execute("PRAGMA wal_autocheckpoint=0")
         conn.execute("PRAGMA mmap_size=0")
         conn.execute("PRAGMA trusted_schema=OFF")
-        _check_identity(conn, path)
+        version = _check_identity(conn, path)
+        if version < SCHEMA_VERSION:
+            raise JournalTooOld(
+                f"{path} has schema {version}, this sendrs reads {SCHEMA_VERSION}: start the router with this sendrs"
+                " once (systemctl restart sendrs), it brings the journal up to date"
+            )
     except sqlite3.Error as error:
         conn.close()
         raise StorageError(f"cannot read {path}: {error}") from error
@@ -177,9 +190,10 @@ def set_aside_stray_log(state: Path) -> Path | None:
     return None
 
 
-def _check_identity(conn: sqlite3.Connection, path: Path) -> None:
+def _check_identity(conn: sqlite3.Connection, path: Path) -> int:
+    """Give the version of its schema, 0 when it is new."""
     application_id = conn.execute("PRAGMA application_id").fetchone()[0]
-    version = conn.execute("PRAGMA user_version").fetchone()[0]
+    version: int = conn.execute("PRAGMA user_version").fetchone()[0]
     empty = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if application_id != APPLICATION_ID and not empty:
         raise JournalDamaged(f"{path} is not a journal of sendrs (application_id {application_id:#x})")
@@ -188,6 +202,7 @@ def _check_identity(conn: sqlite3.Connection, path: Path) -> None:
             f"{path} has schema {version}, this sendrs knows {SCHEMA_VERSION}: start the newer sendrs,"
             " or move the file away to have the journal rebuilt from the store"
         )
+    return version
 
 
 def _set_up_writer(conn: sqlite3.Connection, path: Path) -> None:
@@ -209,8 +224,13 @@ def _set_up_writer(conn: sqlite3.Connection, path: Path) -> None:
         conn.execute(f"PRAGMA {pragma}").fetchall()
 
 
-def _create_schema(conn: sqlite3.Connection) -> None:
-    if conn.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
+def _bring_up_to_date(conn: sqlite3.Connection, path: Path) -> None:
+    version = conn.execute("PRAGMA user_version").fetchone()[0]
+    if version == SCHEMA_VERSION:
+        return
+    if version:
+        check_soundness(conn, path)
+        migrate(conn, path, version, SCHEMA_VERSION)
         return
     schema = resources.files("router.journal").joinpath("schema.sql").read_text(encoding="utf-8")
     conn.executescript(

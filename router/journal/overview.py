@@ -51,6 +51,8 @@ class DestinationOverview(msgspec.Struct, frozen=True):
     failed: int
     oldest_created_at: float | None
     next_due_at: float | None
+    confirming: int = 0
+    """Of `remaining`: the destination answered, and has still to commit to them."""
 
 
 class UnroutedInstance(msgspec.Struct, frozen=True):
@@ -126,12 +128,13 @@ WITH counted AS (
   SELECT destination, sum(state = 'remaining') AS remaining, sum(in_flight) AS in_flight,
          sum(state = 'completed') AS completed, sum(state = 'warning') AS warning, sum(state = 'failed') AS failed,
          min(iif(state = 'remaining', created_at, NULL)) AS oldest,
-         min(iif(state = 'remaining' AND in_flight = 0, due_at, NULL)) AS next_due
+         min(iif(state = 'remaining' AND in_flight = 0 AND confirming = '', due_at, NULL)) AS next_due,
+         sum(state = 'remaining' AND confirming <> '') AS confirming
     FROM sub_operation GROUP BY destination
 )
 SELECT n.name, coalesce(d.state, ''), coalesce(d.reason, ''), d.since, d.retry_at,
        coalesce(c.remaining, 0), coalesce(c.in_flight, 0), coalesce(c.completed, 0), coalesce(c.warning, 0),
-       coalesce(c.failed, 0), c.oldest, c.next_due
+       coalesce(c.failed, 0), c.oldest, c.next_due, coalesce(c.confirming, 0)
   FROM (SELECT destination AS name FROM counted UNION SELECT name FROM destination) n
   LEFT JOIN destination d ON d.name = n.name
   LEFT JOIN counted c ON c.destination = n.name
@@ -182,8 +185,8 @@ SELECT s.id FROM sub_operation s JOIN send_request q ON q.id = s.send_request_id
 # A newer version that went out, or is going out, must not be overwritten at the destination by this older one;
 # and the same content is not sent twice.
 _RETRY = """
-UPDATE sub_operation AS s SET state = 'remaining', in_flight = 0, attempts = 0, instance_failures = 0,
-       due_at = :now, created_at = :now, ended_at = NULL
+UPDATE sub_operation AS s SET state = 'remaining', in_flight = 0, confirming = '', confirmation_id = NULL,
+       attempts = 0, instance_failures = 0, due_at = :now, created_at = :now, ended_at = NULL
  WHERE id = :id
    AND NOT EXISTS (SELECT 1 FROM instance j JOIN sub_operation o ON o.instance_id = j.id
                     WHERE j.sop_instance_uid = s.sop_instance_uid AND o.destination = s.destination AND o.id > s.id

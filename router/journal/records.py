@@ -117,7 +117,10 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One claimed sub-operation, with all that a courier needs to send its instance."""
+    """One claimed sub-operation, with all that a courier needs to send its instance.
+
+    `originator_aet` and `originator_message_id` are those of a C-MOVE, else "" and None (O-46).
+    """
 
     sub_operation_id: int
     attempt_id: int
@@ -131,3 +134,11 @@ class Delivery(msgspec.Struct, frozen=True):
     data_set_bytes: int
     data_set_sha256: bytes
     study_instance_uid: Uid = Uid("")
+    originator_aet: str = ""
+    originator_message_id: int | None = None
+    priority: int = 0
+
+    @property
+    def is_of_move(self) -> bool:
+        """Somebody waits on an association for the end of it."""
+        return self.originator_message_id is not None

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from router.journal import sub_operations
+from router.journal import proxied, sub_operations
 
 CONTENT_MISSING: Final = "content missing"
 """Reason of the sub-operations, and note of the row, when a file was lost after it was acknowledged."""
@@ -55,11 +55,14 @@ def has_file(conn: sqlite3.Connection, file: str) -> bool:
 
 
 def mark_lost(conn: sqlite3.Connection, instance_ids: Iterable[int], *, now: float) -> None:
-    """Park what was still to be sent of instances whose content is gone, and note it on their rows."""
+    """Park what was still to be sent of instances whose content is gone, and note it on their rows.
+
+    What a destination has, and is only to commit to, is left alone.
+    """
     ids = [(instance_id,) for instance_id in instance_ids]
     conn.executemany(
         f"UPDATE sub_operation SET state = 'failed', in_flight = 0, ended_at = {now!r}, reason = '{CONTENT_MISSING}'"
-        " WHERE instance_id = ? AND state = 'remaining'",
+        " WHERE instance_id = ? AND state = 'remaining' AND confirming = ''",
         ids,
     )
     conn.executemany(f"UPDATE instance SET note = '{CONTENT_MISSING}; ' || note WHERE id = ?", ids)
@@ -68,4 +71,5 @@ def mark_lost(conn: sqlite3.Connection, instance_ids: Iterable[int], *, now: flo
 def take_back_in_flight(conn: sqlite3.Connection, *, now: float, longest_wait_s: float) -> int:
     """Take back what a dead process had in flight, for every destination, also those no longer configured."""
     names = [row[0] for row in conn.execute("SELECT DISTINCT destination FROM sub_operation WHERE state = 'remaining'")]
-    return sum(sub_operations.recover(conn, name, now=now, longest_wait_s=longest_wait_s) for name in names)
+    ours = sum(sub_operations.recover(conn, name, now=now, longest_wait_s=longest_wait_s) for name in names)
+    return ours + proxied.take_back(conn)

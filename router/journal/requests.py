@@ -21,8 +21,8 @@ LIST_LIMIT = 100
 class RequestSummary(msgspec.Struct, frozen=True):
     """One send request with its counts. `closed_at` is None while instances may still be added.
 
-    `origin` is "rule" or "send-rs"; `resource` says of what it is a send request (Table 10.X.1-1: "studies",
-    "studies/1.2/series", …) and `query` how it was searched. `rule` is empty when it was asked for.
+    `origin` is "rule", "send-rs", "c-move" or "proxy"; `resource` says of what it is a send request (Table 10.X.1-1:
+    "studies", "studies/1.2/series", …) and `query` how it was searched. `rule` is empty when it was asked for.
     """
 
     transaction_uid: Uid
@@ -38,6 +38,8 @@ class RequestSummary(msgspec.Struct, frozen=True):
     completed: int
     warning: int
     failed: int
+    problem: str = ""
+    """Why the upstream of a proxy has to be asked again."""
 
     @property
     def finished(self) -> bool:
@@ -56,12 +58,16 @@ class AttemptLine(msgspec.Struct, frozen=True):
 
 
 class SubOperationLine(msgspec.Struct, frozen=True):
-    """One instance of a send request, with its attempts, oldest first."""
+    """One instance of a send request, with its attempts, oldest first.
+
+    `sub_operation_id` is 0, and no attempt is kept, when the upstream of a proxy sends it.
+    """
 
     sub_operation_id: int
     sop_instance_uid: Uid
     state: SubOperationState
     in_flight: bool
+    confirming: bool
     uncertain: bool
     due_at: float
     ended_at: float | None
@@ -77,12 +83,17 @@ class RequestDetail(msgspec.Struct, frozen=True):
     sub_operations: tuple[SubOperationLine, ...]
 
 
+# A request has either sub-operations or, when a PACS behind a proxy carries it out, proxied instances.
 _SUMMARY = """
 SELECT q.transaction_uid, q.origin, q.resource, q.query, q.rule, q.destination, q.source,
        q.created_at, q.closed_at,
-       coalesce(sum(s.state = 'remaining'), 0), coalesce(sum(s.state = 'completed'), 0),
-       coalesce(sum(s.state = 'warning'), 0), coalesce(sum(s.state = 'failed'), 0)
+       coalesce(sum(coalesce(s.state, p.state) = 'remaining'), 0),
+       coalesce(sum(coalesce(s.state, p.state) = 'completed'), 0),
+       coalesce(sum(coalesce(s.state, p.state) = 'warning'), 0),
+       coalesce(sum(coalesce(s.state, p.state) = 'failed'), 0),
+       coalesce((SELECT r.reason FROM proxied_request r WHERE r.send_request_id = q.id), '')
   FROM send_request q LEFT JOIN sub_operation s ON s.send_request_id = q.id
+  LEFT JOIN proxied_instance p ON q.origin = 'proxy' AND p.send_request_id = q.id
  WHERE q.id IN ({chosen})
  GROUP BY q.id
  ORDER BY q.id DESC
@@ -114,12 +125,22 @@ def inspect_request(
     if row is None:
         return None
     lines = conn.execute(
-        "SELECT s.id, s.sop_instance_uid, s.state, s.in_flight, s.uncertain, s.due_at, s.ended_at, s.status, s.reason"
+        "SELECT s.id, s.sop_instance_uid, s.state, s.in_flight, s.confirming <> '', s.uncertain, s.due_at, s.ended_at,"
+        " s.status, s.reason"
         " FROM sub_operation s JOIN send_request q ON q.id = s.send_request_id"
         " WHERE q.transaction_uid = ? ORDER BY s.id LIMIT ? OFFSET ?",
         (transaction_uid, limit, offset),
     ).fetchall()
-    return RequestDetail(_summary(row), tuple(_line(conn, line) for line in lines))
+    summary = _summary(row)
+    if summary.origin == "proxy":
+        lines = conn.execute(
+            "SELECT 0, p.sop_instance_uid, p.state, p.in_flight, 0, p.asked > 1, coalesce(r.due_at, q.created_at),"
+            " p.ended_at, p.status, p.reason FROM send_request q JOIN proxied_request r ON r.send_request_id = q.id"
+            " JOIN proxied_instance p ON p.send_request_id = q.id"
+            " WHERE q.transaction_uid = ? ORDER BY p.id LIMIT ? OFFSET ?",
+            (transaction_uid, limit, offset),
+        ).fetchall()
+    return RequestDetail(summary, tuple(_line(conn, line) for line in lines))
 
 
 def close(conn: sqlite3.Connection, transaction_uids: Iterable[Uid], *, now: float) -> None:
@@ -140,7 +161,7 @@ def _summary(row: tuple[Any, ...]) -> RequestSummary:
 
 
 def _line(conn: sqlite3.Connection, row: tuple[Any, ...]) -> SubOperationLine:
-    sub_operation_id, uid, state, in_flight, uncertain, due_at, ended_at, status, reason = row
+    sub_operation_id, uid, state, in_flight, confirming, uncertain, due_at, ended_at, status, reason = row
     attempts = conn.execute(
         "SELECT started_at, ended_at, outcome, status, reason FROM attempt WHERE sub_operation_id = ? ORDER BY id",
         (sub_operation_id,),
@@ -150,6 +171,7 @@ def _line(conn: sqlite3.Connection, row: tuple[Any, ...]) -> SubOperationLine:
         sop_instance_uid=uid,
         state=state,
         in_flight=bool(in_flight),
+        confirming=state == "remaining" and bool(confirming),
         uncertain=bool(uncertain),
         due_at=due_at,
         ended_at=ended_at,

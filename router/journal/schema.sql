@@ -87,13 +87,17 @@ CREATE INDEX non_patient_category ON non_patient (category, instance_id);
 CREATE TABLE send_request (
   id                         INTEGER PRIMARY KEY,
   transaction_uid            TEXT NOT NULL UNIQUE,
-  origin                     TEXT NOT NULL,                     -- 'rule', 'send-rs'
+  origin                     TEXT NOT NULL,                     -- 'rule', 'send-rs', 'c-move', 'proxy'
   resource                   TEXT NOT NULL DEFAULT 'instances', -- what it is a send request of: 'studies', 'studies/1.2/series', …
   requester                  TEXT NOT NULL DEFAULT '',          -- who may ask for its result; '' for a rule's
   query                      TEXT NOT NULL DEFAULT '',          -- the search of the request, for people
   rule                       TEXT NOT NULL DEFAULT '',
   destination                TEXT NOT NULL,
   source                     TEXT NOT NULL,                     -- who sent what set it off, for people
+  originator_aet             TEXT NOT NULL DEFAULT '',          -- who invoked the C-MOVE, and its Message ID
+  originator_message_id      INTEGER,
+  priority                   INTEGER NOT NULL DEFAULT 0,        -- of the C-MOVE; 0 is MEDIUM
+  cancelled                  INTEGER NOT NULL DEFAULT 0,        -- who asked for it wants no more of it (C-CANCEL)
   created_at                 REAL NOT NULL,
   closed_at                  REAL,
   expires_at                 REAL                               -- what remains then is failed; NULL when nothing will be
@@ -112,15 +116,22 @@ CREATE TABLE sub_operation (
                              CHECK (state IN ('remaining', 'completed', 'warning', 'failed')),
   in_flight                  INTEGER NOT NULL DEFAULT 0,
   uncertain                  INTEGER NOT NULL DEFAULT 0,        -- sent, answer unknown
+  confirming                 TEXT NOT NULL DEFAULT '',          -- answered; its state once the destination has committed to it
+  confirmation_id            INTEGER REFERENCES confirmation (id),  -- in which it was asked for that; NULL: still to be asked
   attempts                   INTEGER NOT NULL DEFAULT 0,
   instance_failures          INTEGER NOT NULL DEFAULT 0,        -- attempts whose failure is the instance's own
-  due_at                     REAL NOT NULL,
+  due_at                     REAL NOT NULL,                     -- next attempt; while confirming, the end of the wait
   created_at                 REAL NOT NULL,
   ended_at                   REAL,
   status                     INTEGER,                           -- last DIMSE status, Failure Reason or HTTP status
   reason                     TEXT NOT NULL DEFAULT ''           -- the peer's words, or ours
 );
-CREATE INDEX sub_operation_due ON sub_operation (destination, due_at, id) WHERE state = 'remaining' AND in_flight = 0;
+CREATE INDEX sub_operation_due ON sub_operation (destination, due_at, id)
+  WHERE state = 'remaining' AND in_flight = 0 AND confirming = '';
+CREATE INDEX sub_operation_confirming ON sub_operation (destination, due_at) WHERE state = 'remaining' AND confirming <> '';
+CREATE INDEX sub_operation_unasked ON sub_operation (destination, id)
+  WHERE state = 'remaining' AND confirming <> '' AND confirmation_id IS NULL;
+CREATE INDEX sub_operation_confirmation ON sub_operation (confirmation_id) WHERE confirmation_id IS NOT NULL;
 CREATE INDEX sub_operation_remaining ON sub_operation (destination, sop_instance_uid, id) WHERE state = 'remaining';
 CREATE INDEX sub_operation_request ON sub_operation (send_request_id, state, ended_at);  -- a job is counted from this alone
 CREATE INDEX sub_operation_instance ON sub_operation (instance_id);
@@ -168,3 +179,112 @@ CREATE TABLE counter (
   value                      INTEGER NOT NULL
 ) WITHOUT ROWID;
 INSERT INTO counter VALUES ('arrival', 0), ('clean', 1), ('started_at', 0);
+
+-- Somebody wants instances to be kept for good (storage commitment, PS3.4 Annex J, PS3.18 chapter 13). These
+-- Transaction UIDs are a space of their own, for both protocols (O-25).
+CREATE TABLE commitment_request (
+  id                         INTEGER PRIMARY KEY,
+  transaction_uid            TEXT NOT NULL UNIQUE,
+  origin                     TEXT NOT NULL CHECK (origin IN ('dimse', 'web')),
+  requester                  TEXT NOT NULL,                     -- its AE title, or the principal who may ask for the result
+  called_aet                 TEXT NOT NULL DEFAULT '',          -- as whom we were asked, and report
+  proxy                      TEXT NOT NULL DEFAULT '',          -- whose upstream decides; '' when we do
+  created_at                 REAL NOT NULL,
+  due_at                     REAL NOT NULL,                     -- when it is looked at again while it is open
+  ready_at                   REAL,                              -- every instance has its ruling
+  report_due_at              REAL,                              -- the N-EVENT-REPORT is still to be brought; NULL: not, or done
+  report_tries               INTEGER NOT NULL DEFAULT 0,
+  reported_at                REAL,                              -- the requester answered it
+  report_problem             TEXT NOT NULL DEFAULT ''           -- why not, for people
+);
+CREATE INDEX commitment_request_open ON commitment_request (due_at) WHERE ready_at IS NULL;
+CREATE INDEX commitment_request_ready ON commitment_request (ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX commitment_request_report ON commitment_request (report_due_at) WHERE report_due_at IS NOT NULL;
+
+CREATE TABLE commitment_item (
+  request_id                 INTEGER NOT NULL REFERENCES commitment_request (id),
+  position                   INTEGER NOT NULL,
+  sop_class_uid              TEXT NOT NULL,
+  sop_instance_uid           TEXT NOT NULL,
+  study                      TEXT NOT NULL,                     -- as the request said, '' when it did not
+  series                     TEXT NOT NULL,
+  ruled                      INTEGER NOT NULL DEFAULT 0,
+  failure_reason             INTEGER,                           -- NULL and ruled: committed
+  PRIMARY KEY (request_id, position)
+) WITHOUT ROWID;
+CREATE INDEX commitment_item_open ON commitment_item (request_id, position) WHERE ruled = 0;
+
+-- What we ask somebody else because of a request: the upstream of its proxy, or a destination.
+CREATE TABLE commitment_question (
+  id                         INTEGER PRIMARY KEY,
+  request_id                 INTEGER NOT NULL REFERENCES commitment_request (id),
+  asker                      TEXT NOT NULL,                     -- 'proxies.<name>', 'destinations.<name>'
+  asked                      INTEGER NOT NULL DEFAULT 0,        -- it was taken; the answer is awaited
+  closed                     INTEGER NOT NULL DEFAULT 0,        -- answered, or no longer of use
+  tries                      INTEGER NOT NULL DEFAULT 0,
+  due_at                     REAL NOT NULL,                     -- when to ask, or to look for the answer
+  again_at                   REAL,                              -- when to ask once more
+  problem                    TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX commitment_question_due ON commitment_question (due_at) WHERE closed = 0;
+CREATE INDEX commitment_question_request ON commitment_question (request_id, asker);
+
+CREATE TABLE commitment_answer (
+  question_id                INTEGER NOT NULL REFERENCES commitment_question (id),
+  position                   INTEGER NOT NULL,                  -- of the item of its request
+  answered                   INTEGER NOT NULL DEFAULT 0,
+  failure_reason             INTEGER,
+  PRIMARY KEY (question_id, position)
+) WITHOUT ROWID;
+
+-- Under which Transaction UIDs it was asked, written down before.
+CREATE TABLE commitment_asked (
+  transaction_uid            TEXT PRIMARY KEY,
+  question_id                INTEGER NOT NULL REFERENCES commitment_question (id),
+  asked_at                   REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX commitment_asked_question ON commitment_asked (question_id, asked_at);
+
+-- Storage commitment that we ask of a destination (confirm = "commitment"); its instances are the sub-operations that
+-- point to it. Written before it is asked.
+CREATE TABLE confirmation (
+  id                         INTEGER PRIMARY KEY,
+  transaction_uid            TEXT NOT NULL UNIQUE,
+  destination                TEXT NOT NULL,
+  asked_at                   REAL NOT NULL,
+  next_check_at              REAL,                              -- when to look for the answer; NULL: not known to be asked
+  ended_at                   REAL                               -- answered, or no longer of use; kept for reports that repeat
+);
+CREATE INDEX confirmation_open ON confirmation (destination, next_check_at) WHERE ended_at IS NULL;
+CREATE INDEX confirmation_ended ON confirmation (ended_at) WHERE ended_at IS NOT NULL;
+
+-- What a PACS behind a proxy is to send on (Sup 248 B.X3): a send request of origin 'proxy' has these rows in place of
+-- sub-operations. They are made with it, before the PACS is asked for anything.
+CREATE TABLE proxied_request (
+  send_request_id            INTEGER PRIMARY KEY REFERENCES send_request (id),
+  proxy                      TEXT NOT NULL,                     -- whose upstream is asked
+  move_destination           TEXT NOT NULL,                     -- AE title by which the PACS knows the destination
+  due_at                     REAL,                              -- when it is asked next; NULL: nothing is left to ask
+  tries                      INTEGER NOT NULL DEFAULT 0,        -- in a row, that came to nothing
+  reason                     TEXT NOT NULL DEFAULT ''           -- why, for people
+);
+CREATE INDEX proxied_request_due ON proxied_request (proxy, due_at) WHERE due_at IS NOT NULL;
+
+CREATE TABLE proxied_instance (
+  id                         INTEGER PRIMARY KEY,
+  send_request_id            INTEGER NOT NULL REFERENCES send_request (id),
+  study_instance_uid         TEXT NOT NULL,
+  series_instance_uid        TEXT NOT NULL,
+  sop_instance_uid           TEXT NOT NULL,
+  state                      TEXT NOT NULL DEFAULT 'remaining'
+                             CHECK (state IN ('remaining', 'completed', 'warning', 'failed')),
+  in_flight                  INTEGER NOT NULL DEFAULT 0,        -- named in a C-MOVE whose end is not known
+  asked                      INTEGER NOT NULL DEFAULT 0,        -- C-MOVEs in which it was named
+  alone                      INTEGER NOT NULL DEFAULT 0,        -- must be the only one: else its outcome cannot be told
+  ended_at                   REAL,
+  status                     INTEGER,                           -- of the last C-MOVE
+  reason                     TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX proxied_instance_request ON proxied_instance (send_request_id, state, ended_at);
+CREATE INDEX proxied_instance_next ON proxied_instance (send_request_id, alone, id) WHERE state = 'remaining';
+CREATE INDEX proxied_instance_in_flight ON proxied_instance (id) WHERE in_flight = 1;

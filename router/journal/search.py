@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -17,6 +17,9 @@ from router.dicom.attributes import AttributePath, attribute_path
 from router.dicom.matcher import Key
 from router.dicom.uids import Uid
 from router.journal.search_conditions import Column, Condition, Parameters, Table, Way, condition, register
+
+Sought = Literal["patient", "study", "series", "instance"]
+"""What is looked for. A patient has no row: the first of those of its studies that match stands for it."""
 
 LETTER: Final[Mapping[Table, str]] = {"study": "s", "series": "r", "instance": "i"}
 _ORDER: Final[tuple[Table, ...]] = ("study", "series", "instance")
@@ -33,6 +36,13 @@ _ALIVE: Final[Mapping[Table, str]] = {
     "series": "EXISTS (SELECT 1 FROM instance j WHERE j.series_id = r.id AND j.superseded = 0)",
     "instance": "i.superseded = 0 AND i.series_id IS NOT NULL",
 }
+_ONE_PATIENT: Final = "s.patient_id, s.issuer_of_patient_id, CASE s.patient_id WHEN '' THEN s.patient_name ELSE '' END"
+"""What studies of one patient have in common: Patient ID and its issuer; without a Patient ID the name."""
+SAME_PATIENT: Final = (
+    "s.patient_id = p.patient_id AND s.issuer_of_patient_id = p.issuer_of_patient_id"
+    " AND (s.patient_id <> '' OR s.patient_name = p.patient_name)"
+)
+"""That the studies s and p are of one patient."""
 _MODALITIES: Final = """
 coalesce((SELECT group_concat(m.modality, '\\') FROM (
   SELECT DISTINCT l.modality FROM series l WHERE l.study_id = s.id AND l.modality <> ''
@@ -87,9 +97,9 @@ COLUMNS: Final[Mapping[AttributePath, Column]] = {
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What is looked for: studies, series or instances, those within the UIDs given that match all keys."""
+    """What is looked for: patients, studies, series or instances, those within the UIDs given that match all keys."""
 
-    level: Table
+    level: Sought
     study: Uid | None = None
     series: Uid | None = None
     instance: Uid | None = None
@@ -143,7 +153,9 @@ def find_instances(
     return InstancePage(page.ids, page.total, ids, len(found))
 
 
-_DOWN: Final[Mapping[Table, str]] = {
+_DOWN: Final[Mapping[Sought, str]] = {
+    "patient": f"CROSS JOIN study p ON p.id = e.value CROSS JOIN study s ON {SAME_PATIENT}"
+    " CROSS JOIN series r ON r.study_id = s.id CROSS JOIN instance i ON i.series_id = r.id",
     "study": "CROSS JOIN series r ON r.study_id = e.value CROSS JOIN instance i ON i.series_id = r.id",
     "series": "CROSS JOIN instance i ON i.series_id = e.value",
 }
@@ -156,16 +168,24 @@ def matches(conn: sqlite3.Connection, question: Question) -> tuple[str, Paramete
     conditions += _scope(question)
     ways = sorted((one.way for one in conditions if one.way is not None), key=lambda way: way.rank)
     way = ways[0] if ways else None
-    tables = {question.level}.union(*(one.tables for one in conditions))
+    table = table_of(question.level)
+    tables = {table}.union(*(one.tables for one in conditions))
     start = way.table if way else min(tables, key=_ORDER.index)
-    where = [_ALIVE[question.level], *(one.sql for one in conditions)]
+    where = [_ALIVE[table], *(one.sql for one in conditions)]
     if way:
         where.insert(0, f"{LETTER[start]}.id IN ({way.sql})")
     parameters: Parameters = {}
     for one in conditions:
         parameters.update(one.parameters)
-    select = f"SELECT {LETTER[question.level]}.id AS id FROM {_joined(start, tables)} WHERE {' AND '.join(where)}"
-    return select, parameters
+    rows = f"FROM {_joined(start, tables)} WHERE {' AND '.join(where)}"
+    if question.level == "patient":
+        return f"SELECT min(s.id) AS id {rows} GROUP BY {_ONE_PATIENT}", parameters
+    return f"SELECT {LETTER[table]}.id AS id {rows}", parameters
+
+
+def table_of(sought: Sought) -> Table:
+    """Say in which table the rows of what is looked for are."""
+    return "study" if sought == "patient" else sought
 
 
 def _joined(start: Table, tables: set[Table]) -> str:

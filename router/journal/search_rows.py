@@ -6,14 +6,14 @@ All functions only read; they are meant for the reading connection. Counts cost 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from router.dicom.attributes import AttributePath
 from router.dicom.uids import Uid
-from router.journal.search import COLUMNS, LETTER, Question, find, matches
+from router.journal.search import COLUMNS, LETTER, SAME_PATIENT, Question, Sought, find, matches, table_of
 from router.journal.search_conditions import Table
 
 
@@ -48,7 +48,8 @@ class FileRow(msgspec.Struct, frozen=True):
 class PageRows(msgspec.Struct, frozen=True):
     """A page of matches, `ids` in order, `total` in all; with the rows above them, by row id.
 
-    `study_counts` has modality and number of instances of each series. `files` has one instance of each match.
+    `study_counts` has modality and number of instances of each series; `patient_counts` how many studies, series and
+    instances the patient of a study has. `files` has one instance of each match.
     """
 
     ids: tuple[int, ...]
@@ -56,37 +57,51 @@ class PageRows(msgspec.Struct, frozen=True):
     studies: dict[int, Row]
     series: dict[int, Row]
     instances: dict[int, Row]
+    patient_counts: dict[int, tuple[int, int, int]]
     study_counts: dict[int, list[tuple[str, int]]]
     series_counts: dict[int, int]
     files: dict[int, FileRow]
 
 
-def read_page(
-    conn: sqlite3.Connection,
-    question: Question,
-    *,
-    limit: int,
-    offset: int,
-    study_counts: bool,
-    series_counts: bool,
-    files: bool,
-) -> PageRows:
+PageReader = Callable[[sqlite3.Connection], PageRows]
+"""Reads a page on the journal's thread."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a page has besides the rows."""
+
+    patient_counts: bool = False
+    study_counts: bool = False
+    series_counts: bool = False
+    files: bool = False
+
+
+def read_page(conn: sqlite3.Connection, question: Question, wanted: Wanted, *, limit: int, offset: int) -> PageRows:
     """Read a page with all that is needed of it."""
     page = find(conn, question, limit=limit, offset=offset)
-    ids: Iterable[int] = page.ids
+    return read_rows(conn, question.level, page.ids, wanted, total=page.total)
+
+
+def read_rows(conn: sqlite3.Connection, level: Sought, ids: Sequence[int], wanted: Wanted, *, total: int) -> PageRows:
+    """Read these matches, without those of them that are gone since they were found."""
+    table = table_of(level)
     by_table: dict[Table, dict[int, Row]] = {"study": {}, "series": {}, "instance": {}}
-    for table in (("instance", "series", "study"), ("series", "study"), ("study",))[_DEPTH[question.level]]:
-        by_table[table] = _rows(conn, table, ids)
-        ids = {row.parent_id for row in by_table[table].values() if row.parent_id is not None}
+    above: Iterable[int] = ids
+    for one in (("instance", "series", "study"), ("series", "study"), ("study",))[_DEPTH[table]]:
+        by_table[one] = _rows(conn, one, above)
+        above = {row.parent_id for row in by_table[one].values() if row.parent_id is not None}
+    files = _newest_files(conn, table, ids) if wanted.files else {}
+    there = files if wanted.files else by_table[table]
     return PageRows(
-        page.ids,
-        page.total,
+        tuple([row_id for row_id in ids if row_id in there]),
+        total,
         by_table["study"],
         by_table["series"],
         by_table["instance"],
-        _study_counts(conn, by_table["study"]) if study_counts else {},
-        _series_counts(conn, by_table["series"]) if series_counts else {},
-        _newest_files(conn, question.level, page.ids) if files else {},
+        _patient_counts(conn, by_table["study"]) if wanted.patient_counts else {},
+        _study_counts(conn, by_table["study"]) if wanted.study_counts else {},
+        _series_counts(conn, by_table["series"]) if wanted.series_counts else {},
+        files,
     )
 
 
@@ -126,6 +141,17 @@ def _study_counts(conn: sqlite3.Connection, study_ids: Iterable[int]) -> dict[in
     return counts
 
 
+def _patient_counts(conn: sqlite3.Connection, study_ids: Iterable[int]) -> dict[int, tuple[int, int, int]]:
+    found = conn.execute(
+        "SELECT e.value, count(DISTINCT s.id), count(DISTINCT r.id), count(*) FROM json_each(?) e"
+        f" CROSS JOIN study p ON p.id = e.value CROSS JOIN study s ON {SAME_PATIENT}"
+        " CROSS JOIN series r ON r.study_id = s.id"
+        " CROSS JOIN instance i ON i.series_id = r.id AND i.superseded = 0 GROUP BY e.value",
+        (_listed(study_ids),),
+    )
+    return {row[0]: row[1:] for row in found}
+
+
 _FILE: Final = """
 SELECT i.id, s.study_instance_uid, r.series_instance_uid, r.series_number, i.sop_instance_uid, i.sop_class_uid,
        i.transfer_syntax_uid, i.instance_number, i.number_of_frames, i.file, i.data_set_offset, i.data_set_bytes,
@@ -143,6 +169,19 @@ def files_within(conn: sqlite3.Connection, question: Question) -> list[FileRow]:
     """Give all instances that match, in no order. The question must be one for instances."""
     select, parameters = matches(conn, question)
     found = conn.execute(f"{_FILE} FROM ({select}) e CROSS JOIN instance i ON i.id = e.id {_ABOVE}", parameters)
+    return [FileRow(*row) for row in found]
+
+
+def files_of(conn: sqlite3.Connection, instance_ids: Iterable[int]) -> list[FileRow]:
+    """Give these instances, in their order; a non-patient one has no study and series ("")."""
+    found = conn.execute(
+        "SELECT i.id, coalesce(s.study_instance_uid, ''), coalesce(r.series_instance_uid, ''),"
+        " coalesce(r.series_number, ''), i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,"
+        " i.instance_number, i.number_of_frames, i.file, i.data_set_offset, i.data_set_bytes, i.data_set_sha256"
+        " FROM json_each(?) e CROSS JOIN instance i ON i.id = e.value"
+        " LEFT JOIN series r ON r.id = i.series_id LEFT JOIN study s ON s.id = r.study_id ORDER BY e.key",
+        (_listed(instance_ids),),
+    )
     return [FileRow(*row) for row in found]
 
 

@@ -12,10 +12,13 @@ from typing import Literal
 
 import msgspec
 
-from router.dicom.uids import Uid
+from router.dicom.uids import AETitle, Uid
+from router.journal import moves, proxied
 from router.journal.connection import WritingConnection
+from router.journal.moves import Patience
+from router.journal.proxied import ProxiedInstance
 
-Origin = Literal["rule", "send-rs"]
+Origin = Literal["rule", "send-rs", "c-move", "proxy"]
 
 EXPIRE_REQUESTS = 64
 EXPIRE_ROWS = 1_000
@@ -36,12 +39,16 @@ class NewRequest(msgspec.Struct, frozen=True):
     source: str
     created_at: float
     expires_at: float
+    originator_aet: str = ""
+    originator_message_id: int | None = None
+    priority: int = 0
 
 
 class RequestState(msgspec.Struct, frozen=True):
     """How far a request is. `ended_at` is None while anything remains or may still be added.
 
     `failed_uids` (Failed SOP Instance UID List) names each instance that failed once, when the request has ended.
+    `cancelled` of those that failed, `cancelled_uids`, did so because nobody wanted them any more.
     """
 
     resource: str
@@ -53,20 +60,22 @@ class RequestState(msgspec.Struct, frozen=True):
     warning: int = 0
     failed: int = 0
     failed_uids: tuple[Uid, ...] = ()
+    cancelled: int = 0
+    cancelled_uids: tuple[Uid, ...] = ()
 
 
 class Expired(msgspec.Struct, frozen=True):
-    """What `expire` did: sub-operations failed, and whether to go on at once."""
+    """What `expire` did: sub-operations failed besides those of cancelled requests, and whether to go on at once."""
 
     failed: int
     more: bool
 
 
 _REQUEST_INSERT = """
-INSERT INTO send_request (transaction_uid, origin, resource, requester, query, destination, source, created_at,
-                          closed_at, expires_at)
-VALUES (:transaction_uid, :origin, :resource, :requester, :query, :destination, :source, :created_at, :created_at,
-        :expires_at)
+INSERT INTO send_request (transaction_uid, origin, resource, requester, query, destination, source, originator_aet,
+                          originator_message_id, priority, created_at, closed_at, expires_at)
+VALUES (:transaction_uid, :origin, :resource, :requester, :query, :destination, :source, :originator_aet,
+        :originator_message_id, :priority, :created_at, :created_at, :expires_at)
 ON CONFLICT (transaction_uid) DO NOTHING
 RETURNING id
 """
@@ -92,29 +101,62 @@ def submit(conn: sqlite3.Connection, request: NewRequest, instance_ids: str) -> 
     return conn.execute(_SUB_OPERATIONS, values).rowcount
 
 
+def submit_proxied(
+    conn: sqlite3.Connection,
+    request: NewRequest,
+    *,
+    proxy: str,
+    move_destination: AETitle,
+    instances: Sequence[ProxiedInstance],
+) -> int | None:
+    """Make a request that the upstream of a proxy carries out, as `submit` does."""
+    made = conn.execute(_REQUEST_INSERT, msgspec.structs.asdict(request)).fetchone()
+    if made is None:
+        return None
+    now = request.created_at
+    return proxied.add(conn, made[0], proxy=proxy, move_destination=move_destination, instances=instances, now=now)
+
+
+# A request has either sub-operations or proxied instances.
+_COUNTS = """
+SELECT state, count(*), max(ended_at) FROM sub_operation WHERE send_request_id = :request GROUP BY state
+ UNION ALL
+SELECT state, count(*), max(ended_at) FROM proxied_instance WHERE send_request_id = :request GROUP BY state
+"""
+_FAILED = """
+SELECT sop_instance_uid, reason, id FROM sub_operation WHERE send_request_id = :request AND state = 'failed'
+ UNION ALL
+SELECT sop_instance_uid, reason, id FROM proxied_instance WHERE send_request_id = :request AND state = 'failed'
+ ORDER BY 3
+"""
+
+
 def state(conn: sqlite3.Connection, transaction_uid: Uid) -> RequestState | None:
     """Count one request, from an index alone; None when it is unknown."""
     row = conn.execute(
-        "SELECT id, resource, requester, created_at, closed_at FROM send_request WHERE transaction_uid = ?",
+        "SELECT id, resource, requester, created_at, closed_at, cancelled FROM send_request WHERE transaction_uid = ?",
         (transaction_uid,),
     ).fetchone()
     if row is None:
         return None
-    request_id, resource, requester, created_at, closed_at = row
-    rows = conn.execute(
-        "SELECT state, count(*), max(ended_at) FROM sub_operation WHERE send_request_id = ? GROUP BY state",
-        (request_id,),
-    ).fetchall()
+    request_id, resource, requester, created_at, closed_at, was_cancelled = row
+    rows = conn.execute(_COUNTS, {"request": request_id}).fetchall()
     counts = {name: count for name, count, _ in rows}
     if closed_at is None or counts.get("remaining"):
         return RequestState(resource, requester, created_at, None, **counts)
     ended_at = max([closed_at, *(ended for _, _, ended in rows if ended is not None)])
-    failed = conn.execute(
-        "SELECT sop_instance_uid FROM sub_operation WHERE send_request_id = ? AND state = 'failed' ORDER BY id",
-        (request_id,),
+    failed = conn.execute(_FAILED, {"request": request_id}).fetchall()
+    cancelled = [uid for uid, reason, _ in failed if was_cancelled and moves.is_cancelled(reason)]
+    return RequestState(
+        resource,
+        requester,
+        created_at,
+        ended_at,
+        **counts,
+        failed_uids=tuple(dict.fromkeys(uid for uid, *_ in failed)),
+        cancelled=len(cancelled),
+        cancelled_uids=tuple(dict.fromkeys(cancelled)),
     )
-    uids = tuple(dict.fromkeys(uid for (uid,) in failed))
-    return RequestState(resource, requester, created_at, ended_at, **counts, failed_uids=uids)
 
 
 def has_overdue(conn: sqlite3.Connection, *, now: float) -> bool:
@@ -122,28 +164,35 @@ def has_overdue(conn: sqlite3.Connection, *, now: float) -> bool:
     return conn.execute("SELECT 1 FROM send_request WHERE expires_at <= ? LIMIT 1", (now,)).fetchone() is not None
 
 
-def expire(conn: sqlite3.Connection, *, now: float, reason: str) -> Expired:
-    """Fail what remains of requests that should have ended by now. What is in flight is left to its attempt."""
+def expire(conn: sqlite3.Connection, *, now: float, reason: str, patience: Patience) -> Expired:
+    """Fail what remains of requests that should have ended by now, and of those cancelled. What is in flight is left to
+    its attempt. A C-MOVE that is still worth waiting for gets another date.
+    """
     overdue = conn.execute(
-        "SELECT id FROM send_request WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, EXPIRE_REQUESTS)
+        "SELECT id, origin, cancelled, created_at FROM send_request WHERE expires_at <= ? ORDER BY expires_at LIMIT ?",
+        (now, EXPIRE_REQUESTS),
     ).fetchall()
-    room, ended = EXPIRE_ROWS, 0
-    for (request_id,) in overdue:
-        room -= conn.execute(
-            "UPDATE sub_operation SET state = 'failed', ended_at = :now,"
-            " reason = iif(reason = '', :reason, :reason || '; last: ' || reason)"
-            " WHERE id IN (SELECT id FROM sub_operation"
-            " WHERE send_request_id = :request AND state = 'remaining' AND in_flight = 0 LIMIT :room)",
-            {"now": now, "reason": reason, "request": request_id, "room": room},
-        ).rowcount
-        ended += conn.execute(
-            "UPDATE send_request SET expires_at = NULL WHERE id = ? AND NOT EXISTS"
-            " (SELECT 1 FROM sub_operation WHERE send_request_id = send_request.id AND state = 'remaining')",
-            (request_id,),
-        ).rowcount
+    room, failed, dealt_with = EXPIRE_ROWS, 0, 0
+    for request_id, origin, cancelled, created_at in overdue:
+        why = moves.CANCELLED if cancelled else reason
+        if origin == "c-move" and not cancelled:
+            until = moves.waits_until(conn, request_id, created_at=created_at, now=now, patience=patience)
+            if until is not None:
+                dealt_with += conn.execute(
+                    "UPDATE send_request SET expires_at = ? WHERE id = ?", (until, request_id)
+                ).rowcount
+                continue
+            why = f"not delivered: nothing of the C-MOVE was taken for {patience.retry_s:g} s"
+        if origin == "proxy":
+            ended = proxied.fail_rest(conn, request_id, now=now, reason=why, most=room)
+        else:
+            ended = moves.fail_rest(conn, request_id, now=now, reason=why, most=room)
+        room -= ended
+        failed += 0 if cancelled else ended
+        dealt_with += moves.end_if_done(conn, request_id)
         if room <= 0:
             break
-    return Expired(EXPIRE_ROWS - room, more=room <= 0 or ended == EXPIRE_REQUESTS)
+    return Expired(failed, more=room <= 0 or dealt_with == EXPIRE_REQUESTS)
 
 
 # What a rule could not deliver waits for a person, for ever.
@@ -154,6 +203,8 @@ SELECT q.id FROM send_request q
    AND NOT (q.origin = 'rule' AND EXISTS
             (SELECT 1 FROM sub_operation s WHERE s.send_request_id = q.id AND s.state = 'failed'))
    AND NOT EXISTS (SELECT 1 FROM sub_operation s WHERE s.send_request_id = q.id AND s.ended_at >= :before)
+   AND NOT EXISTS (SELECT 1 FROM proxied_instance p
+                    WHERE p.send_request_id = q.id AND (p.state = 'remaining' OR p.ended_at >= :before))
  ORDER BY q.id LIMIT :limit
 """
 # What went out after an older version that is parked must be known when that one is tried again (D6).
@@ -179,7 +230,7 @@ def forget(conn: WritingConnection, request_id: int) -> bool:
     ids = conn.execute(_FORGETTABLE_ROWS, {"request": request_id, "limit": FORGET_ROWS}).fetchall()
     conn.executemany("DELETE FROM attempt WHERE sub_operation_id = ?", ids)
     conn.executemany("DELETE FROM sub_operation WHERE id = ?", ids)
-    if len(ids) == FORGET_ROWS:
+    if len(ids) == FORGET_ROWS or proxied.forget(conn, request_id, most=FORGET_ROWS) == FORGET_ROWS:
         return True
     gone: Sequence[tuple[str]] = conn.execute(
         "DELETE FROM send_request WHERE id = ?"

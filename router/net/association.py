@@ -41,7 +41,7 @@ class ConnectionLost(PeerError):
 
 
 class AssociationStream(asyncio.BufferedProtocol):
-    """A connection and its upper layer. One task reads (`events`), one writes (`flush`); they may be the same."""
+    """A connection and its upper layer. One task reads (`events`), one at a time writes (`flush`)."""
 
     def __init__(self, layer: UpperLayer, *, opened: Callable[[AssociationStream], None] | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -77,12 +77,12 @@ class AssociationStream(asyncio.BufferedProtocol):
                 try:
                     events = self.layer.receive(self._take())
                 except PeerError:
-                    self._write_queued()
+                    self.write_queued()
                     raise
                 if events:
                     return events
                 continue
-            self._write_queued()
+            self.write_queued()
             if self._ended or self.layer.closed:
                 self.layer.connection_lost()
                 raise ConnectionLost("the connection was closed")
@@ -102,7 +102,7 @@ class AssociationStream(asyncio.BufferedProtocol):
         """Write what the layer has queued; wait while too much is waiting for the peer. Raises TimeoutError,
         ConnectionLost.
         """
-        self._write_queued()
+        self.write_queued()
         if self._writing_paused:
             deadline = self._loop.time() + timeout_s
             while self._writing_paused and not self._lost:
@@ -110,6 +110,18 @@ class AssociationStream(asyncio.BufferedProtocol):
         if self._lost:
             self.layer.connection_lost()
             raise ConnectionLost("the connection was closed")
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `flush` would return at once."""
+        return not (self._writing_paused or self._lost)
+
+    def write_queued(self) -> None:
+        """Write what the layer has queued, without waiting for anything."""
+        queued = self.layer.take_output()
+        if queued and not self._lost:
+            # Joined into bytes of our own: the transport may keep them for longer than the caller keeps its buffer.
+            self._transport.write(b"".join(queued))
 
     def interrupt(self) -> None:
         """Make `events` return once, now or at its next call, when all that came is worked off; hurry `linger`."""
@@ -126,7 +138,7 @@ class AssociationStream(asyncio.BufferedProtocol):
         deadline = self._loop.time() + timeout_s
         with contextlib.suppress(TimeoutError):
             while not (self._ended or self.layer.closed):
-                self._write_queued()
+                self.write_queued()
                 if self._hurried:
                     deadline = min(deadline, self._loop.time() + CLOSE_S)
                 if self._filled:
@@ -139,7 +151,7 @@ class AssociationStream(asyncio.BufferedProtocol):
 
     async def aclose(self) -> None:
         """Write what can still be written, close the socket. Never raises; takes at most `CLOSE_S`."""
-        self._write_queued()
+        self.write_queued()
         self._transport.close()
         deadline = self._loop.time() + CLOSE_S
         try:
@@ -220,12 +232,6 @@ class AssociationStream(asyncio.BufferedProtocol):
             self._reading_paused = False
             self._transport.resume_reading()
         return memoryview(taken)[:filled]
-
-    def _write_queued(self) -> None:
-        queued = self.layer.take_output()
-        if queued and not self._lost:
-            # Joined into bytes of our own: the transport may keep them for longer than the caller keeps its buffer.
-            self._transport.write(b"".join(queued))
 
     def _acknowledge_quickly(self) -> None:
         if self._quickack is not None:

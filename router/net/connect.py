@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import anyio
 
 from router.dicom.status import Verdict, association_reject
-from router.dicom.uids import AETitle
+from router.dicom.uids import AETitle, Uid
 from router.dimse.events import (
     Aborted,
     AssociateAccepted,
@@ -25,7 +25,9 @@ from router.dimse.events import (
     ProposedContext,
     Released,
     ReleaseRequested,
+    Roles,
 )
+from router.dimse.negotiation import NO_ROLES, NOTHING_EXTENDED
 from router.dimse.transitions import State
 from router.dimse.upper_layer import UpperLayer
 from router.errors import DeliveryError, Misconfigured, PeerError, Transient
@@ -42,9 +44,11 @@ async def connect_association(
     max_pdu_bytes: int,
     connect_s: float,
     answer_s: float,
+    roles: Mapping[Uid, Roles] = NO_ROLES,
+    extended: Mapping[Uid, bytes] = NOTHING_EXTENDED,
 ) -> AssociationStream:
     """Open a connection and negotiate an association; the caller ends it with `release`, or aborts its layer and closes
-    the stream.
+    the stream. `roles` and `extended` are proposed by SOP class; what of them was granted, its layer says.
 
     Raises Transient (unreachable, silent, closed, aborted, busy) or Misconfigured (rejected for good, as
     `dicom.status` says), with the peer's words.
@@ -52,7 +56,9 @@ async def connect_association(
     stream = await _connect(host, port, max_pdu_bytes, connect_s)
     established = False
     try:
-        stream.layer.request(called_aet=called_aet, calling_aet=calling_aet, contexts=contexts)
+        stream.layer.request(
+            called_aet=called_aet, calling_aet=calling_aet, contexts=contexts, roles=roles, extended=extended
+        )
         await stream.flush(answer_s)
         for event in await stream.events(answer_s):
             failure = _why_not(event)

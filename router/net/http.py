@@ -6,6 +6,7 @@ is not decided here; what failed is said as Transient, AnswerLost or Misconfigur
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -224,10 +225,17 @@ def _words(error: BaseException) -> str:
         case aiohttp.ClientConnectorCertificateError():
             return f"{error.host}: its certificate is not trusted: {error.certificate_error}"
         case aiohttp.ClientConnectorError():
-            return f"{error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+            return f"{error.host}:{error.port}: {_system_words(error.os_error)}"
         case TimeoutError():
             return "no connection in time"
         case aiohttp.ServerDisconnectedError():
             return "the connection was closed"
         case _:
             return str(error) or type(error).__name__
+
+
+def _system_words(error: OSError) -> str:
+    """What the system says; asyncio puts its own words and the address in place of that."""
+    if error.errno and not isinstance(error, ssl.SSLError):  # which has numbers of its own
+        return os.strerror(error.errno)
+    return error.strerror or str(error)

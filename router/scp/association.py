@@ -7,7 +7,7 @@ the request is there and after our last PDU (PS3.8 §9.1.5), idle between events
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,20 +15,20 @@ import anyio
 import structlog
 
 from router.dicom.envelope import Source
+from router.dicom.uids import AETitle
 from router.dimse.events import (
-    Aborted,
     AssociateRequest,
     AssociateRequested,
-    CommandReceived,
-    DataReceived,
-    ReleaseRequested,
 )
-from router.dimse.negotiation import answer_contexts
 from router.errors import PeerError
 from router.ingest.door import Door
-from router.net.association import MIN_BYTES_PER_S, AssociationStream
+from router.net.association import AssociationStream
+from router.scp.conversation import Conversation
 from router.scp.escape import printable
 from router.scp.occupancy import Occupancy
+from router.scp.offer import Offer
+from router.scp.operations import Operations
+from router.scp.outlet import Outlet
 from router.scp.pending import PendingPeers
 from router.scp.policy import (
     NO_ROOM,
@@ -38,21 +38,22 @@ from router.scp.policy import (
     AssociationPolicy,
     Rejection,
 )
-from router.scp.storage import CLEAN_UP_S, StorageService
+from router.scp.storage import CLEAN_UP_S, Counts, StorageService
 
 log = structlog.get_logger()
 
-RATE_WINDOW_S: Final = 60.0
-"""A data set slower than `MIN_BYTES_PER_S` over so much waiting is no transfer but a held slot (F36)."""
 MAX_PROBLEM_SHOWN: Final = 200
 """Longest sentence of ours about a peer in the log, characters: it may quote the peer."""
 
 
 @dataclass(slots=True)
 class Front:
-    """What all associations share. `policy` is replaced on reload; `stopping` ends each at a message boundary."""
+    """What all associations share. `policy` and `offers`, by called AE title, are replaced on reload; `stopping` ends
+    each association at a message boundary.
+    """
 
     policy: AssociationPolicy
+    offers: Mapping[AETitle, Offer]
     door: Door
     pending_peers: PendingPeers
     occupancy: Occupancy
@@ -112,14 +113,13 @@ async def _admit(stream: AssociationStream, front: Front, request: AssociateRequ
     if rejection is not None:
         _reject(stream, front, request, rejection)
         return
-    contexts = answer_contexts(
-        request.contexts,
-        accepts_sop_class=policy.accepts_sop_class,
-        accepts_transfer_syntax=policy.accepts_transfer_syntax,
-    )
+    offer = front.offers.get(request.called_aet) or Offer(())
+    answer = offer.answer(request, policy)
     with occupancy.one_more((request.calling_aet, address)):
-        stream.layer.accept(contexts, identity_answer=identity_answer)
-        await _serve_association(stream, front, request)
+        stream.layer.accept(
+            answer.contexts, roles=answer.roles, extended=answer.extended, identity_answer=identity_answer
+        )
+        await _serve_association(stream, front, request, offer)
 
 
 def _overload(front: Front, request: AssociateRequest, address: str) -> Rejection | None:
@@ -149,97 +149,51 @@ def _reject(stream: AssociationStream, front: Front, request: AssociateRequest, 
     stream.layer.reject(rejection.result, rejection.source, rejection.reason)
 
 
-async def _serve_association(stream: AssociationStream, front: Front, request: AssociateRequest) -> None:
+async def _serve_association(stream: AssociationStream, front: Front, request: AssociateRequest, offer: Offer) -> None:
     config = front.policy.config
-    source = Source("C-STORE", stream.peer_address, request.calling_aet, request.called_aet)
-    visit = front.door.open_visit(source)
-    service = StorageService(
+    visit = front.door.open_visit(Source("C-STORE", stream.peer_address, request.calling_aet, request.called_aet))
+    outlet = Outlet(stream, config.idle_s)
+    storage = StorageService(
         stream,
+        outlet,
         visit,
         max_instance_bytes=config.max_instance_bytes,
-        answer_s=config.idle_s,
         peer=stream.peer_address,
         calling_aet=request.calling_aet,
     )
     began = front.clock()
     ended = "cut off by us"
     try:
-        ended = await _converse(stream, front, service, config.idle_s)
-    except TimeoutError:
-        ended = f"nothing moved for {config.idle_s:g} s"
-        stream.layer.abort()
-    except PeerError as error:  # ConnectionLost too
-        ended = error.problem
-        stream.layer.abort()  # for what only we could find; nothing when the layer has done so already
+        async with anyio.create_task_group() as tasks:
+            operations = Operations(tasks, stream, outlet, storage, offer, request, clock=front.clock)
+            conversation = Conversation(
+                stream,
+                outlet,
+                storage,
+                operations,
+                stopping=lambda: front.stopping,
+                idle_s=config.idle_s,
+                clock=front.clock,
+            )
+            ended = await conversation.hold()
+            await operations.end(ended)
     finally:
-        await service.break_off()
+        await storage.break_off()
         with anyio.move_on_after(CLEAN_UP_S, shield=True):
             await visit.close()
-        counts = service.counts
-        log.info(
-            "association ended",
-            peer=stream.peer_address,
-            calling_aet=request.calling_aet,
-            called_aet=request.called_aet,
-            received=counts.received,
-            refused=counts.refused,
-            echoed=counts.echoed,
-            bytes=counts.bytes,
-            seconds=round(front.clock() - began, 3),
-            ended=printable(ended, MAX_PROBLEM_SHOWN),
-        )
+        _tell(stream, request, storage.counts, front.clock() - began, ended)
 
 
-async def _converse(stream: AssociationStream, front: Front, service: StorageService, idle_s: float) -> str:
-    """Serve messages until the association is over; say how it ended. Raises PeerError, TimeoutError."""
-    floor = _RateFloor(stream, front.clock)
-    while True:
-        floor.begin_waiting()
-        events = await stream.events(idle_s)
-        floor.end_waiting(service.busy)
-        for event in events:
-            match event:
-                case DataReceived():
-                    await service.take(event.fragment, event.last)
-                case CommandReceived():
-                    await service.begin(event)
-                case ReleaseRequested():
-                    stream.layer.confirm_release()
-                    return "released inside a message" if service.busy else "released"
-                case Aborted():
-                    return f"aborted by the peer ({event.source},{event.reason})"
-                case _:
-                    raise PeerError("not for a requestor to say")
-            if front.stopping and not service.busy:
-                break
-        if front.stopping and not service.busy:
-            stream.layer.abort()
-            return "shutting down"
-
-
-class _RateFloor:
-    """Ends an association whose data set drips.
-
-    Only the time that we waited for the peer counts, not the time that our disk took.
-    """
-
-    __slots__ = ("_began", "_bytes", "_clock", "_stream", "_waited")
-
-    def __init__(self, stream: AssociationStream, clock: Callable[[], float]) -> None:
-        self._stream, self._clock = stream, clock
-        self._began, self._waited, self._bytes = 0.0, 0.0, 0
-
-    def begin_waiting(self) -> None:
-        self._began = self._clock()
-
-    def end_waiting(self, inside_message: bool) -> None:
-        """Raises PeerError."""
-        read = self._stream.bytes_read
-        if not inside_message:  # waiting for the next message is the idle timer's
-            self._waited, self._bytes = 0.0, read
-            return
-        self._waited += self._clock() - self._began
-        if self._waited >= RATE_WINDOW_S:
-            if read - self._bytes < MIN_BYTES_PER_S * RATE_WINDOW_S:
-                raise PeerError(f"less than {MIN_BYTES_PER_S} bytes a second over {RATE_WINDOW_S:g} s")
-            self._waited, self._bytes = 0.0, read
+def _tell(stream: AssociationStream, request: AssociateRequest, counts: Counts, seconds: float, ended: str) -> None:
+    log.info(
+        "association ended",
+        peer=stream.peer_address,
+        calling_aet=request.calling_aet,
+        called_aet=request.called_aet,
+        received=counts.received,
+        refused=counts.refused,
+        echoed=counts.echoed,
+        bytes=counts.bytes,
+        seconds=round(seconds, 3),
+        ended=printable(ended, MAX_PROBLEM_SHOWN),
+    )

@@ -6,7 +6,7 @@ Answers are those of PS3.8 Table 9-21. Titles are compared exactly (case counts)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from router.config.model import DicomConfig, Peer
@@ -66,12 +66,18 @@ def is_ae_title(text: str) -> bool:
 
 
 class AssociationPolicy:
-    """The policy of one configuration; a reload makes a new one."""
+    """The policy of one configuration; a reload makes a new one. `further_titles` are ours besides that of `config`."""
 
     def __init__(
-        self, config: DicomConfig, peers: Mapping[str, Peer], *, identity: IdentityHook = ignore_identity
+        self,
+        config: DicomConfig,
+        peers: Mapping[str, Peer],
+        *,
+        identity: IdentityHook = ignore_identity,
+        further_titles: Collection[AETitle] = (),
     ) -> None:
         self.config = config
+        self._titles = frozenset((config.ae_title, *further_titles))
         self._callers = Callers(peers)
         self._identity = identity
 
@@ -79,7 +85,7 @@ class AssociationPolicy:
         """Say why a caller is not let in, or None. Load, room and identity are asked for after this."""
         if request.application_context != APPLICATION_CONTEXT:
             return APPLICATION_CONTEXT_UNKNOWN
-        if request.called_aet != self.config.ae_title:
+        if request.called_aet not in self._titles:
             return CALLED_AET_UNKNOWN
         if not is_ae_title(request.calling_aet):
             return CALLING_AET_INVALID

@@ -1,4 +1,5 @@
-"""The DIMSE front as a whole: listens, serves Verification and Storage, hands instances to a `Door`.
+"""The DIMSE front as a whole: listens, serves Verification, Storage and what services there are, hands instances to a
+`Door`.
 
 Stops in order, reloads its policy.
 """
@@ -12,31 +13,41 @@ import anyio
 from anyio.abc import TaskStatus
 
 from router.config.model import DicomConfig, Listen, Peer
+from router.dicom.uids import AETitle
 from router.ingest.door import Door
 from router.net.association import AssociationStream
 from router.net.listener import Listener
 from router.scp.association import Front, serve
 from router.scp.occupancy import Occupancy
+from router.scp.offer import Offer, ServicesByTitle
 from router.scp.pending import PendingPeer, PendingPeers
 from router.scp.policy import AssociationPolicy, IdentityHook, ignore_identity
 
+_NO_SERVICES: ServicesByTitle = {}
+
 
 class StorageScp:
-    """A Storage SCP on one address. Everything that arrives goes through `door`."""
+    """A Storage SCP on one address. Every instance that arrives goes through `door`.
+
+    `services` are offered besides, to those who call the AE title. Each of its titles may be called, without services
+    of its own too; all of them store.
+    """
 
     def __init__(
         self,
         config: DicomConfig,
         peers: Mapping[str, Peer],
         door: Door,
+        services: ServicesByTitle = _NO_SERVICES,
         *,
         identity: IdentityHook = ignore_identity,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._identity = identity
+        self._identity, self._services = identity, services
         self._front = Front(
-            policy=AssociationPolicy(config, peers, identity=identity),
+            policy=self._policy(config, peers),
+            offers=_offers(services),
             door=door,
             pending_peers=PendingPeers(wall_clock),
             occupancy=Occupancy(),
@@ -83,9 +94,20 @@ class StorageScp:
         self._front.stopping = True
         self._listener.stop()
 
-    def replace(self, config: DicomConfig, peers: Mapping[str, Peer]) -> None:
-        """Use another policy for the associations that come from now on. Address, PDU size and connection rate stay."""
-        self._front.policy = AssociationPolicy(config, peers, identity=self._identity)
+    def replace(self, config: DicomConfig, peers: Mapping[str, Peer], services: ServicesByTitle | None = None) -> None:
+        """Use another policy for the associations that come from now on, and other services unless None. Address, PDU
+        size and connection rate stay.
+        """
+        if services is not None:
+            self._services = services
+        self._front.policy, self._front.offers = self._policy(config, peers), _offers(self._services)
+
+    def _policy(self, config: DicomConfig, peers: Mapping[str, Peer]) -> AssociationPolicy:
+        return AssociationPolicy(config, peers, identity=self._identity, further_titles=self._services)
 
     async def _serve(self, stream: AssociationStream) -> None:
         await serve(stream, self._front)
+
+
+def _offers(services: ServicesByTitle) -> Mapping[AETitle, Offer]:
+    return {title: Offer(offered) for title, offered in services.items()}

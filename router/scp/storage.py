@@ -3,7 +3,7 @@ everything else.
 
 A message that we cannot take is answered after its data set has been read and dropped, so that the sender, which looks
 for an answer only then, hears it and the association goes on. No two operations are ever outstanding here: each is
-answered before the next is read, whatever window the peer asked for, so 0210H (duplicate invocation) cannot arise.
+answered before the next is read, whatever window the peer asked for. Those of services may be: `operations`.
 Clauses: PS3.7 §9.1.1, §9.1.5, Annex C; PS3.4 Table B.2-1.
 """
 
@@ -16,12 +16,13 @@ import structlog
 
 from router.dicom.envelope import Declared
 from router.dicom.uids import VERIFICATION, Uid, is_valid_uid
-from router.dimse.commands import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, RESPONSE
+from router.dimse.commands import C_ECHO_RQ, C_STORE_RQ, RESPONSE
 from router.dimse.events import Command, CommandReceived
 from router.errors import PeerError, Refused, StorageError
 from router.ingest.door import Reception, Visit
 from router.net.association import AssociationStream
 from router.scp.escape import printable
+from router.scp.outlet import Outlet
 
 log = structlog.get_logger()
 
@@ -63,23 +64,21 @@ class _Message:
 
 
 class StorageService:
-    """Serves the messages of one association, one after the other; `answer_s` bounds how long an answer may wait to be
-    written.
-    """
+    """Serves the messages of one association, one after the other."""
 
     def __init__(
         self,
         stream: AssociationStream,
+        outlet: Outlet,
         visit: Visit,
         *,
         max_instance_bytes: int,
-        answer_s: float,
         peer: str,
         calling_aet: str,
     ) -> None:
         self.counts = Counts()
-        self._stream, self._visit = stream, visit
-        self._max_instance_bytes, self._answer_s = max_instance_bytes, answer_s
+        self._stream, self._outlet, self._visit = stream, outlet, visit
+        self._max_instance_bytes = max_instance_bytes
         self._log = log.bind(peer=peer, calling_aet=calling_aet)
         self._message: _Message | None = None
 
@@ -88,20 +87,16 @@ class StorageService:
         """Whether a message has begun that is not yet answered."""
         return self._message is not None
 
-    async def begin(self, event: CommandReceived) -> None:
-        """Take a command. Raises PeerError for one that cannot be answered; TimeoutError, ConnectionLost from writing
-        the answer.
+    async def begin(self, event: CommandReceived, refusal: tuple[int, str] | None = None) -> None:
+        """Take a request; with a `refusal`, status and comment, only to answer that. Raises PeerError for one that
+        cannot be answered; TimeoutError, ConnectionLost from writing the answer.
         """
         command = event.command
-        if command.field == C_CANCEL_RQ:
-            return  # of an operation that is over, as each is before the next command is read
-        if command.field & RESPONSE:
-            raise PeerError(f"response {command.field:04X}H to nothing that was asked")
         if self._message is not None:
             raise PeerError("command inside the data set of another message")
         context = self._stream.layer.contexts[event.context_id]
         message = _Message(event.context_id, command, context.transfer_syntax)
-        message.status, message.comment = _verdict(command, context.abstract_syntax)
+        message.status, message.comment = refusal or _verdict(command, context.abstract_syntax)
         if command.has_data_set:
             self._message = message
         else:
@@ -180,8 +175,7 @@ class StorageService:
             counts.bytes += message.bytes
         else:
             counts.echoed += 1
-        layer = self._stream.layer
-        layer.send_command(
+        await self._outlet.send(
             message.context_id,
             Command(
                 field=command.field | RESPONSE,
@@ -192,7 +186,6 @@ class StorageService:
                 error_comment=message.comment,
             ),
         )
-        await self._stream.flush(self._answer_s)
 
 
 async def _discard(message: _Message) -> None:

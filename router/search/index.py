@@ -17,12 +17,12 @@ from router.dicom.matcher_keys import read_number
 from router.dicom.uids import Uid
 from router.journal import search, search_rows
 from router.journal.journal import Journal
-from router.journal.search import Question
-from router.journal.search_rows import FileRow, PageRows
+from router.journal.search import Page, Question
+from router.journal.search_rows import FileRow, PageReader, PageRows
 from router.search.extra import read_extra
 from router.search.levels import Level, Scope
 from router.search.plan import Plan
-from router.search.results import Answer, Entry, answer_to, finished
+from router.search.results import Answer, Entry, answer_to, exact_answer_to, finished
 from router.store.files import Store
 from router.store.stored import StoredFile
 
@@ -98,25 +98,35 @@ class Index:
     ) -> Found:
         """Give the page of `limit` results behind the first `offset`. Raises QueryTooLong, StorageError."""
         answer = answer_to(plan, include, include_all)
-        page, results = await self._journal.search(
-            lambda conn: _look(
-                answer,
-                search_rows.read_page(
-                    conn,
-                    plan.question(),
-                    limit=limit,
-                    offset=offset,
-                    study_counts=answer.needs_study_counts,
-                    series_counts=answer.needs_series_counts,
-                    files=answer.needs_files,
-                ),
-            )
+        page, results = await self._look(
+            plan,
+            answer,
+            partial(search_rows.read_page, question=plan.question(), wanted=answer.wanted, limit=limit, offset=offset),
         )
+        return Found(results, _remaining(page.total, offset, len(page.ids)))
+
+    async def matches(self, plan: Plan, *, most: int) -> Page:
+        """Give the row ids of the first `most` matches, and how many there are. Raises QueryTooLong, StorageError."""
+        return await self._journal.search(partial(search.find, question=plan.question(), limit=most))
+
+    async def results(self, plan: Plan, ids: Sequence[int], *, wanted: Collection[int]) -> tuple[Result, ...]:
+        """Give those of these matches that are still there, with the attributes `wanted` and no others.
+
+        Raises QueryTooLong, StorageError.
+        """
+        answer = exact_answer_to(plan, wanted)
+        read = partial(
+            search_rows.read_rows, level=plan.question().level, ids=ids, wanted=answer.wanted, total=len(ids)
+        )
+        return (await self._look(plan, answer, read))[1]
+
+    async def _look(self, plan: Plan, answer: Answer, read: PageReader) -> tuple[PageRows, tuple[Result, ...]]:
+        page, results = await self._journal.search(lambda conn: _results(answer, read(conn)))
         if answer.needs_files:
             files = [page.files[row_id] for row_id in page.ids]
             extras = await read_extra(self._store, files, plan.level, answer.from_file, plan.creators)
             results = tuple(_with_extra(result, extra) for result, extra in zip(results, extras, strict=True))
-        return Found(results, _remaining(page.total, offset, len(page.ids)))
+        return page, results
 
     async def match_set(self, plan: Plan, *, limit: int | None, offset: int, most: int) -> MatchSet:
         """Give the instances of the page of `limit` matches behind the first `offset`, in the order of the matches.
@@ -138,7 +148,7 @@ class Index:
         return await self._journal.search(lambda conn: _stored(search_rows.files_within(conn, question)))
 
 
-def _look(answer: Answer, page: PageRows) -> tuple[PageRows, tuple[Result, ...]]:
+def _results(answer: Answer, page: PageRows) -> tuple[PageRows, tuple[Result, ...]]:
     return page, tuple(_result(page, answer, row_id) for row_id in page.ids)
 
 
@@ -148,7 +158,8 @@ def _stored(rows: list[FileRow]) -> list[StoredInstance]:
 
 def _result(page: PageRows, answer: Answer, row_id: int) -> Result:
     entry = Entry(page, answer.level, row_id)
-    is_series, is_instance = answer.level is not Level.STUDY, answer.level is Level.INSTANCE
+    is_instance = answer.level is Level.INSTANCE
+    is_series = is_instance or answer.level is Level.SERIES
     return Result(
         finished(entry.data_set(answer)),
         Uid(entry.text(_STUDY_UID)),

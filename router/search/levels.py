@@ -16,8 +16,9 @@ from router.dicom.uids import Uid
 
 
 class Level(StrEnum):
-    """What is searched for."""
+    """What is searched for. Patients only by C-FIND: QIDO-RS has no such resource."""
 
+    PATIENT = "patient"
     STUDY = "study"
     SERIES = "series"
     INSTANCE = "instance"
@@ -40,7 +41,12 @@ class Scope(msgspec.Struct, frozen=True):
     instance: Uid | None = None
 
 
-ENTITY_OF: Final = {Level.STUDY: Entity.STUDY, Level.SERIES: Entity.SERIES, Level.INSTANCE: Entity.INSTANCE}
+ENTITY_OF: Final = {
+    Level.PATIENT: Entity.PATIENT,
+    Level.STUDY: Entity.STUDY,
+    Level.SERIES: Entity.SERIES,
+    Level.INSTANCE: Entity.INSTANCE,
+}
 
 
 def matched_entities(level: Level, scope: Scope) -> frozenset[Entity]:

@@ -2,7 +2,8 @@
 
 PS3.18 §8.3.4.1 and §10.6.1.2. A search ignores what it cannot match, and finds what is stored empty (PS3.4 §C.2.2.1.2);
 a request to send must do neither, because that would widen what is shipped (O-30): nobody who asks for one PatientID
-wants the studies of unknown patients to go out. A range of dates and a range of times are one interval, always.
+wants the studies of unknown patients to go out. A range of dates and a range of times are one interval, but for a
+C-FIND that did not negotiate it.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Asked(msgspec.Struct, frozen=True):
     path: AttributePath
     value: str | tuple[str, ...]
     name: str = ""
+    is_unique: bool = False
+    """A unique key of its level (PS3.4 §C.2.2.1.1): what is stored empty does not match it."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -77,13 +80,17 @@ class Plan(msgspec.Struct, frozen=True):
         return Question(self.level.value, scope.study, scope.series, scope.instance, self.keys)
 
 
-def plan(level: Level, scope: Scope, asked: Sequence[Asked], *, options: MatchOptions, strict: bool) -> Plan:
+def plan(
+    level: Level, scope: Scope, asked: Sequence[Asked], *, options: MatchOptions, strict: bool, united: bool = True
+) -> Plan:
     """Check what is asked and make the keys. A Required key matches what is stored empty, unless `strict`.
+
+    Dates and times are matched each for itself if they are not `united` (PS3.4 §C.2.2.2.5).
 
     Raises BadKeys for a value that cannot be matched and, if `strict`, for an attribute that is not in the index or
     does not belong to this resource (Table 10.6.1-4).
     """
-    maker = _Maker(level, scope, options, strict)
+    maker = _Maker(level, scope, options, strict, united)
     for one in asked:
         maker.take(one)
     return maker.plan()
@@ -92,8 +99,9 @@ def plan(level: Level, scope: Scope, asked: Sequence[Asked], *, options: MatchOp
 class _Maker:
     """Goes through the attributes one by one."""
 
-    def __init__(self, level: Level, scope: Scope, options: MatchOptions, strict: bool):
+    def __init__(self, level: Level, scope: Scope, options: MatchOptions, strict: bool, united: bool):
         self._level, self._scope, self._options, self._strict = level, scope, options, strict
+        self._united = united
         self._entities = matched_entities(level, scope)
         self._keys: list[Key] = []
         self._returned: set[int] = set()
@@ -116,13 +124,13 @@ class _Maker:
             return
         if isinstance(one.value, str) and _is_private_creator(one.path):
             self._creators[one.path[0]] = one.value
-        elif _asks_nothing(one.value) and entity_of(one.path[0]) <= ENTITY_OF[self._level]:
+        elif asks_nothing(one.value) and entity_of(one.path[0]) <= ENTITY_OF[self._level]:
             self._returned.add(one.path[0])
         else:
             self._ignored.append(name)
 
     def plan(self) -> Plan:
-        keys = combined(join_sequence_keys(self._keys), self._options.offset_min, _DATES_AND_TIMES)
+        keys = combined(join_sequence_keys(self._keys), self._options.offset_min, _DATES_AND_TIMES, self._united)
         for path in filter(None, map(_backwards, keys)):
             self._bad[self._names[path]] = _BACKWARDS
         if self._bad:
@@ -148,7 +156,7 @@ class _Maker:
         return "is not in the index, so it cannot be matched"
 
     def _match(self, one: Asked) -> None:
-        empty_matches = one.path in REQUIRED and not self._strict
+        empty_matches = one.path in REQUIRED and not self._strict and not one.is_unique
         options = dataclasses.replace(self._options, empty_matches=empty_matches, date_and_time=True)
         key = parse_key(one.path, one.value, options=options)
         self._returned.add(one.path[0])
@@ -156,7 +164,8 @@ class _Maker:
             self._keys.append(key)
 
 
-def _asks_nothing(value: str | tuple[str, ...]) -> bool:
+def asks_nothing(value: str | tuple[str, ...]) -> bool:
+    """Say whether a value matches everything, so that only the attribute is asked for."""
     texts = (value,) if isinstance(value, str) else value
     return not any(text.strip(" *") for text in texts)
 
@@ -180,10 +189,15 @@ def _backwards(key: Key) -> AttributePath | None:
 
 
 def combined(
-    keys: Sequence[Key], offset_min: int | None, dates_and_times: Sequence[tuple[AttributePath, AttributePath]]
+    keys: Sequence[Key],
+    offset_min: int | None,
+    dates_and_times: Sequence[tuple[AttributePath, AttributePath]],
+    united: bool = True,
 ) -> list[Key]:
     """Unite the keys of a date and of its time; with an offset from UTC each of them needs the other's value too."""
     rest = list(keys)
+    if not united and offset_min is None:
+        return rest
     for date_path, time_path in dates_and_times:
         ranges = {key.path: key for key in rest if isinstance(key, Range) and key.path in (date_path, time_path)}
         if len(ranges) < (2 if offset_min is None else 1):
@@ -193,5 +207,6 @@ def combined(
         )
         empty_matches = all(key.empty_matches for key in ranges.values())
         rest = [key for key in rest if key not in ranges.values()]
-        rest.append(DateAndTime(date_path, time_path, dates, times, offset_min, empty_matches))
+        asked = [(dates, times)] if united else [(dates, None), (None, times)]
+        rest += [DateAndTime(date_path, time_path, *spans, offset_min, empty_matches) for spans in asked if any(spans)]
     return rest

@@ -14,8 +14,8 @@ from router.dicom.attributes import AttributePath, attribute_path
 from router.dicom.json_model import JsonDataSet, element, sequence
 from router.journal.search import COLUMNS
 from router.journal.search_conditions import values_of
-from router.journal.search_rows import PageRows
-from router.search.levels import ALWAYS, ENTITY_OF, IF_KNOWN, Entity, Level, entity_of, matched_entities
+from router.journal.search_rows import PageRows, Wanted
+from router.search.levels import ALWAYS, ENTITY_OF, IF_KNOWN, Entity, Level, entity_of, matched_entities, tags
 from router.search.plan import NOT_MATCHED, Plan
 
 _CHARACTER_SET: Final = "00080005"
@@ -25,9 +25,13 @@ _AVAILABILITY: Final = attribute_path("InstanceAvailability")[0]
 _MODALITIES: Final = attribute_path("ModalitiesInStudy")[0]
 _STUDY_SERIES: Final = attribute_path("NumberOfStudyRelatedSeries")[0]
 _STUDY_INSTANCES: Final = attribute_path("NumberOfStudyRelatedInstances")[0]
+_PATIENT_COUNTS: Final = tuple(
+    attribute_path(f"NumberOfPatientRelated{what}")[0] for what in ("Studies", "Series", "Instances")
+)
 _SERIES_INSTANCES: Final = attribute_path("NumberOfSeriesRelatedInstances")[0]
 _STUDY_COUNTS: Final = frozenset({_MODALITIES, _STUDY_SERIES, _STUDY_INSTANCES})
 _FROM_INDEX: Final = frozenset(path[0] for path in COLUMNS) | NOT_MATCHED
+_ZONE: Final = tags("TimezoneOffsetFromUTC")
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -47,12 +51,14 @@ class Answer(msgspec.Struct, frozen=True):
         return sorted(self.always | self.if_known)
 
     @property
-    def needs_study_counts(self) -> bool:
-        return not _STUDY_COUNTS.isdisjoint(self.tags)
-
-    @property
-    def needs_series_counts(self) -> bool:
-        return _SERIES_INSTANCES in self.tags
+    def wanted(self) -> Wanted:
+        """Say what is needed of the matches besides their rows."""
+        return Wanted(
+            patient_counts=any(tag in self.always for tag in _PATIENT_COUNTS),
+            study_counts=not _STUDY_COUNTS.isdisjoint(self.tags),
+            series_counts=_SERIES_INSTANCES in self.tags,
+            files=self.needs_files,
+        )
 
     @property
     def needs_files(self) -> bool:
@@ -71,6 +77,13 @@ def answer_to(plan: Plan, include: Collection[AttributePath], include_all: bool)
     return Answer(plan.level, always | (asked & _FROM_INDEX), if_known, None if include_all else asked - _FROM_INDEX)
 
 
+def exact_answer_to(plan: Plan, wanted: Collection[int]) -> Answer:
+    """Say what comes back where nothing but what is asked for does, as in C-FIND: `wanted`, and a known time zone."""
+    known = _FROM_INDEX.union(_PATIENT_COUNTS)
+    zone = frozenset[int]() if plan.level is Level.PATIENT else _ZONE
+    return Answer(plan.level, known.intersection(wanted), zone, frozenset(wanted) - known)
+
+
 class Entry:
     """One match: its row and those above it."""
 
@@ -82,7 +95,7 @@ class Entry:
             instance = page.instances[row_id]
             self._texts.update(instance.texts)
             self._series_id = instance.parent_id or 0
-        if level is not Level.STUDY:
+        if level in (Level.SERIES, Level.INSTANCE):
             series = page.series[self._series_id]
             self._texts.update(series.texts)
             self._study_id = series.parent_id or 0
@@ -111,6 +124,8 @@ class Entry:
             return (len(series),)
         if tag == _STUDY_INSTANCES:
             return (sum(instances for _, instances in series),)
+        if tag in _PATIENT_COUNTS:
+            return (self._page.patient_counts.get(self._study_id, (0, 0, 0))[_PATIENT_COUNTS.index(tag)],)
         if tag == _SERIES_INSTANCES:
             return (self._page.series_counts.get(self._series_id, 0),)
         return values_of(self._texts.get((tag,), ""))

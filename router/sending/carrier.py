@@ -24,7 +24,8 @@ log = structlog.get_logger()
 class Carrier:
     """One session and what it carries.
 
-    `release` gives back what was not sent; `stopping` ends a batch after the instance in hand.
+    `release` gives back what was not sent; `stopping` ends a batch after the instance in hand, `let_go_through` that of
+    attempts up to this one.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Carrier:
         *,
         release: Callable[[Sequence[Delivery], str], Awaitable[None]],
         stopping: Callable[[], bool],
+        let_go_through: Callable[[], int] = lambda: 0,
     ):
         self._courier, self._recorder, self._standing = courier, recorder, standing
-        self._release, self._stopping = release, stopping
+        self._release, self._stopping, self._let_go_through = release, stopping, let_go_through
         self._session = courier.session()
         self._answered = False
 
@@ -67,7 +69,8 @@ class Carrier:
                 self._answered = True
                 standing.learn_from(outcome)
                 await self._recorder.put(outcome)
-            asked_to_stop = self._stopping() or (not standing.ready and standing.wait_s > 0)
+            given_back = deliveries[-1].attempt_id <= self._let_go_through()
+            asked_to_stop = self._stopping() or given_back or (not standing.ready and standing.wait_s > 0)
             return asked_to_stop
 
         bearable, reason = True, ""

@@ -33,6 +33,8 @@ class Outcome(msgspec.Struct, frozen=True):
     status: int | None = None
     reason: str = ""
     retry_after_s: float | None = None
+    spares_destination: bool = False
+    """Its destination is well by another mechanism, and not to be left alone for this."""
 
 
 class BrokenOff(Transient):

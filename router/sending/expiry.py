@@ -1,7 +1,8 @@
 """Send requests that end because time is up, and those that nobody may ask for any more (O-26).
 
-What was asked for over the web ends within `[sending] request_lifetime_s`: what remains then is failed. A request is
-forgotten `[http] result_ttl_s` and `tombstone_ttl_s` after its end; undelivered work never is.
+What was asked for ends within `[sending] request_lifetime_s`, a C-MOVE sooner when its destination takes nothing for
+`move_retry_s`: what remains then is failed. A request is forgotten `[http] result_ttl_s` and `tombstone_ttl_s` after
+its end; undelivered work never is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from router.config.model import Config
 from router.errors import StorageError
 from router.journal import send_requests
 from router.journal.journal import Journal
+from router.journal.moves import Patience
 from router.sending.clock import Clock
 
 log = structlog.get_logger()
@@ -49,9 +51,10 @@ async def expire_overdue(journal: Journal, config: Config, *, now: float) -> int
     if not await journal.read(partial(send_requests.has_overdue, now=now)):
         return 0
     reason = f"not delivered within {show_duration(config.sending.request_lifetime_s)}, the time a request may take"
+    patience = Patience(config.sending.move_retry_s, config.sending.request_lifetime_s)
     failed = 0
     while True:
-        step = await journal.write(partial(send_requests.expire, now=now, reason=reason))
+        step = await journal.write(partial(send_requests.expire, now=now, reason=reason, patience=patience))
         failed += step.failed
         if not step.more:
             break

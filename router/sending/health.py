@@ -68,6 +68,10 @@ class Health:
         """The destination refuses us as such; look again after `probe_s`."""
         self._enter("misconfigured", problem, now, now + self._probe_s)
 
+    def try_now(self, now: float) -> None:
+        """Somebody waits for this destination: it is left alone no longer."""
+        self.retry_at = min(self.retry_at, now)
+
     def as_row(self) -> DestinationState:
         """What people and the next start should know."""
         return DestinationState(

@@ -38,7 +38,10 @@ GATHER_S = 0.02
 
 
 class Lane:
-    """Carries what the journal holds for one destination. `run` once; `stop` to end it cleanly."""
+    """Carries what the journal holds for one destination. `run` once; `stop` to end it cleanly.
+
+    `confirm_s` as `Recorder` has it.
+    """
 
     def __init__(
         self,
@@ -49,18 +52,23 @@ class Lane:
         *,
         clock: Clock,
         rng: random.Random,
+        confirm_s: float | None = None,
     ):
         self.name = name
         self._courier, self._journal, self._config, self._clock = courier, journal, config, clock
-        self._standing = Standing(name, config, sessions=courier.sessions, clock=clock, rng=rng, changed=self._look)
+        self._standing = Standing(
+            name, config, sessions=courier.sessions, clock=clock, rng=rng, changed=self._on_standing
+        )
         self._saved: destinations.DestinationState | None = None
-        self._recorder = Recorder(journal, config, clock=clock, rng=rng, written=self._on_written)
+        self._recorder = Recorder(journal, config, clock=clock, rng=rng, written=self._on_written, confirm_s=confirm_s)
         self._handover = HandOver(clock, taken=self._look)
         self._hint = anyio.Event()
         self._changed = anyio.Event()
         self._stop_asked = anyio.Event()
+        self._trial_asked = anyio.Event()
         self._stopping = self._blocked = False
         self._carriers = self._busy = 0
+        self._claimed_through = self._let_go_through = 0
 
     async def run(self) -> None:
         """Carry until `stop`; then let the instances in hand finish and give the rest back. Raises StorageError."""
@@ -82,10 +90,22 @@ class Lane:
         """Hint that something new is due."""
         self._hint.set()
 
+    def hurry(self) -> None:
+        """Somebody waits for what is new: try the destination now, also when it is being left alone."""
+        self._standing.try_now()
+        self._trial_asked.set()
+        self._hint.set()
+
+    def let_go(self) -> None:
+        """Give back what is claimed and not begun: some of it may not be wanted any more. The rest is claimed anew."""
+        self._let_go_through = self._claimed_through
+        self._look()
+
     def stop(self) -> None:
         """Claim nothing more and end; `run` returns when the instances in hand are done."""
         self._stopping = True
         self._stop_asked.set()
+        self._trial_asked.set()
         self._hint.set()
         self._look()
 
@@ -103,6 +123,7 @@ class Lane:
                 await self._save_state()
                 await self._wait_for_work()
                 continue
+            self._claimed_through = max(delivery.attempt_id for delivery in claimed)
             full = len(claimed) == self._courier.batch_instances
             for batch in self._standing.suspects.batches(claimed):
                 await self._hand_over(batch, carriers, grow=full)
@@ -140,8 +161,10 @@ class Lane:
         """Sit out the wait; then say whether one instance should be tried."""
         wait_s = self._standing.wait_s
         if wait_s > 0:
+            asked = self._trial_asked = anyio.Event()
             await self._expire()
-            await self._clock.wait(self._stop_asked, wait_s)
+            if not self._stopping:
+                await self._clock.wait(asked, wait_s)
         if self._stopping:
             return False
         if self._standing.is_misconfigured:
@@ -184,7 +207,8 @@ class Lane:
         """Offer a batch until a carrier takes it, adding one when that is due; give it back if things turn bad."""
         self._handover.offer(batch)
         while not self._handover.empty:
-            if self._stopping or self._standing.wait_s > 0:
+            given_back = batch.deliveries[-1].attempt_id <= self._let_go_through
+            if self._stopping or given_back or self._standing.wait_s > 0:
                 self._handover.take_back()
                 await self._release(batch.deliveries, self._standing.reason)
                 return
@@ -207,6 +231,7 @@ class Lane:
             self._standing,
             release=self._release,
             stopping=lambda: self._stopping,
+            let_go_through=lambda: self._let_go_through,
         )
         try:
             while batch := await self._handover.take(self._courier.idle_s):
@@ -239,6 +264,11 @@ class Lane:
 
     def _look(self) -> None:
         self._changed.set()
+
+    def _on_standing(self) -> None:
+        """How the destination is has changed: journal it at once, others go by it."""
+        self._look()
+        self._hint.set()
 
     def _on_written(self) -> None:
         if self._blocked:

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
+from router.config.confirmation import confirm_s_of
 from router.config.model import Config, Destination
 from router.journal import sub_operations
 from router.journal.journal import Journal
@@ -83,6 +84,16 @@ class Lanes:
             if keeper := self._keepers.get(name):
                 keeper.wake()
 
+    def hurry(self, name: str) -> None:
+        """Hint that somebody waits for a destination: it is tried now, however it was."""
+        if keeper := self._keepers.get(name):
+            keeper.hurry()
+
+    def let_go(self, name: str) -> None:
+        """Have the lane of a destination give back what it claimed and has not begun."""
+        if keeper := self._keepers.get(name):
+            keeper.let_go()
+
     async def reload(self, config: Config) -> Reloaded:
         """Go over to a new configuration: start, stop and replace lanes; those that did not change are left alone."""
         before, self._config = self._config, config
@@ -122,7 +133,15 @@ class Lanes:
 
         def make() -> Lane:
             courier = self._courier_for(destination, config)
-            return Lane(destination.name, courier, self._journal, config.sending, clock=self._clock, rng=self._rng)
+            return Lane(
+                destination.name,
+                courier,
+                self._journal,
+                config.sending,
+                clock=self._clock,
+                rng=self._rng,
+                confirm_s=confirm_s_of(destination),
+            )
 
         keeper = self._keepers[destination.name] = _Keeper(destination.name, make, self._clock)
         self._tasks.start_soon(keeper.run)
@@ -141,6 +160,14 @@ class _Keeper:
     def wake(self) -> None:
         if self._lane is not None:
             self._lane.wake()
+
+    def hurry(self) -> None:
+        if self._lane is not None:
+            self._lane.hurry()
+
+    def let_go(self) -> None:
+        if self._lane is not None:
+            self._lane.let_go()
 
     async def run(self) -> None:
         crashes = 0

@@ -29,7 +29,10 @@ MAX_UNWRITTEN = 512
 
 
 class Recorder:
-    """One lane's outcomes. `put` never waits unless the journal is far behind."""
+    """One lane's outcomes. `put` never waits unless the journal is far behind.
+
+    With `confirm_s` what the destination took is done only when it has committed to it, within so many seconds.
+    """
 
     def __init__(
         self,
@@ -39,9 +42,11 @@ class Recorder:
         clock: Clock,
         rng: random.Random,
         written: Callable[[], None],
+        confirm_s: float | None = None,
     ):
         self._journal, self._config, self._clock, self._rng = journal, config, clock, rng
         self._written = written
+        self._confirm_s = confirm_s
         self._unwritten: list[Conclusion] = []
         self._arrived = anyio.Event()
         self._enough = anyio.Event()
@@ -108,6 +113,13 @@ class Recorder:
             status=outcome.status,
         )
         match decision:
+            case Completed(warning) if self._confirm_s is not None:
+                return conclude(
+                    state="remaining",
+                    due_at=now + self._confirm_s,
+                    reason=reason,
+                    confirming="warning" if warning else "completed",
+                )
             case Completed(warning):
                 return conclude(state="warning" if warning else "completed", due_at=now, reason=reason)
             case Retry(due_at, blames_instance, uncertain):

@@ -6,7 +6,7 @@ one that was asked for. Lanes carry their sub-operations and know nothing of thi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -14,10 +14,11 @@ import anyio
 import msgspec
 
 from router.config.model import Config
-from router.dicom.uids import Uid
-from router.journal import send_requests
+from router.dicom.uids import AETitle, Uid
+from router.journal import moves, send_requests
 from router.journal.journal import Journal
 from router.journal.send_requests import NewRequest, Origin, RequestState
+from router.sending import expiry
 from router.sending.clock import Clock, WallClock
 
 OPERATOR: Final = "operator"
@@ -26,6 +27,8 @@ OPERATOR: Final = "operator"
 LOOK_FIRST_S = 0.01
 LOOK_CAP_S = 0.5
 """How often a waiting request looks whether it has ended: soon, then half as often each time."""
+LET_GO_LOOKS = 3
+"""So often a lane is told to give back what it claimed: a claim may have been under way at the first time."""
 FRESH_S = 0.5
 """A counter this old is still an answer: who polls faster learns no more (B89)."""
 MAX_KEPT = 1_024
@@ -62,6 +65,10 @@ class SendRequest(msgspec.Struct, frozen=True):
     source: str
     query: str
     origin: Origin = "send-rs"
+    originator_aet: AETitle = AETitle("")
+    """Who invoked the C-MOVE, its Message ID and priority (PS3.7 §9.1.1.1); only a C-MOVE has them (O-46)."""
+    originator_message_id: int | None = None
+    priority: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -77,6 +84,9 @@ class Progress(msgspec.Struct, frozen=True):
     failed_uids: tuple[Uid, ...]
     finished: bool
     created_at: float
+    cancelled: int = 0
+    """Of those that failed, how many were never tried to their end, as nobody wanted them any more."""
+    cancelled_uids: tuple[Uid, ...] = ()
 
     def poll_after_s(self, now: float) -> int:
         """Say after how many seconds it is worth asking again (Retry-After)."""
@@ -86,7 +96,10 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class SendRequests:
-    """Takes send requests and tells how far they are. `config` gives the configuration that is in force just now."""
+    """Takes send requests and tells how far they are. `config` gives the configuration that is in force just now.
+
+    `hurry` has a lane try its destination now, `let_go` give back what it claimed and has not begun.
+    """
 
     def __init__(
         self,
@@ -95,8 +108,11 @@ class SendRequests:
         config: Callable[[], Config],
         *,
         clock: Clock | None = None,
+        hurry: Callable[[str], None] = lambda destination: None,
+        let_go: Callable[[str], None] = lambda destination: None,
     ):
         self._journal, self._wake, self._config = journal, wake, config
+        self._hurry, self._let_go = hurry, let_go
         self._clock: Clock = clock or WallClock()
         self._kept: dict[Uid, tuple[float, RequestState]] = {}
 
@@ -106,7 +122,8 @@ class SendRequests:
         `instance_ids` are rows of the journal, in the order in which they should go. When this returns, a crash loses
         nothing of it. Raises UidInUse, StorageError.
         """
-        now = self._clock.now()
+        now, sending = self._clock.now(), self._config().sending
+        lifetime_s = sending.move_retry_s if request.origin == "c-move" else sending.request_lifetime_s
         row = NewRequest(
             transaction_uid=request.transaction_uid,
             origin=request.origin,
@@ -116,7 +133,10 @@ class SendRequests:
             destination=request.destination,
             source=request.source,
             created_at=now,
-            expires_at=now + self._config().sending.request_lifetime_s,
+            expires_at=now + lifetime_s,
+            originator_aet=request.originator_aet,
+            originator_message_id=request.originator_message_id,
+            priority=request.priority,
         )
         ids = msgspec.json.encode(instance_ids).decode()
         with anyio.CancelScope(shield=True):  # it takes a commit, and what is journalled is carried out
@@ -125,6 +145,8 @@ class SendRequests:
             raise UidInUse
         if made:
             self._wake([request.destination])
+            if request.origin == "c-move":
+                self._hurry(request.destination)
         return Progress(made, 0, 0, 0, (), finished=not made, created_at=now)
 
     async def progress(self, transaction_uid: Uid, resource: str, requester: str) -> Progress:
@@ -153,6 +175,45 @@ class SendRequests:
             await self._clock.wait(never, pause_s)
             seconds, pause_s = seconds - pause_s, min(pause_s * 2, LOOK_CAP_S)
 
+    async def follow(self, transaction_uid: Uid, every_s: float, until: anyio.Event) -> AsyncGenerator[Progress, None]:
+        """Tell how far a request is, each `every_s` seconds (0: never before its end), last when it has ended.
+
+        Stops without that when `until` is set. Raises as `wait` does.
+        """
+        pause_s, told_at = LOOK_FIRST_S, self._clock.now()
+        while True:
+            progress = _progress(await self._look(transaction_uid))
+            now = self._clock.now()
+            if progress.finished or (every_s and not 0 <= now - told_at < every_s):
+                told_at = now
+                yield progress
+                if progress.finished:
+                    return
+            left_s = every_s - (now - told_at) if every_s else LOOK_CAP_S
+            if until.is_set() or await self._clock.wait(until, min(pause_s, left_s)):
+                return
+            pause_s = min(pause_s * 2, LOOK_CAP_S)
+
+    async def cancel(self, transaction_uid: Uid, destination: str) -> Progress:
+        """End a request: nothing more of it is begun; gives what became of it when what was in flight has ended.
+
+        Raises UnknownRequest, StorageError.
+        """
+        cancel = partial(moves.cancel, transaction_uid=transaction_uid, now=self._clock.now())
+        with anyio.CancelScope(shield=True):  # it takes a commit
+            if await self._journal.write(cancel) is None:
+                raise UnknownRequest
+        never, pause_s, looks = anyio.Event(), LOOK_FIRST_S, 0
+        while True:
+            await expiry.expire_overdue(self._journal, self._config(), now=self._clock.now())
+            progress = _progress(await self._look(transaction_uid))
+            if progress.finished:
+                return progress
+            if looks < LET_GO_LOOKS:
+                self._let_go(destination)
+            await self._clock.wait(never, pause_s)
+            pause_s, looks = min(pause_s * 2, LOOK_CAP_S), looks + 1
+
     def now(self) -> float:
         """Give the time that dates are counted by (Unix seconds)."""
         return self._clock.now()
@@ -178,4 +239,6 @@ def _progress(state: RequestState) -> Progress:
         failed_uids=state.failed_uids,
         finished=state.ended_at is not None,
         created_at=state.created_at,
+        cancelled=state.cancelled,
+        cancelled_uids=state.cancelled_uids,
     )

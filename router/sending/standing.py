@@ -70,6 +70,10 @@ class Standing:
         """How long the destination is still to be left alone; 0 when it may be tried."""
         return 0.0 if self._health.ready else max(self._health.retry_at - self._clock.now(), 0.0)
 
+    def try_now(self) -> None:
+        """Leave the destination alone no longer: somebody waits for it."""
+        self._health.try_now(self._clock.now())
+
     def as_row(self) -> DestinationState:
         return self._health.as_row()
 
@@ -104,6 +108,8 @@ class Standing:
                     self._changed()
                 if not self._health.ready:
                     self._recover()
+            case Verdict.DESTINATION | Verdict.UNCERTAIN if outcome.spares_destination:
+                pass
             case Verdict.DESTINATION | Verdict.UNCERTAIN:
                 self._blamed_in_a_row += 1
                 if self._blamed_in_a_row >= BLAMED_IN_A_ROW:

@@ -22,7 +22,7 @@ from router.web.capabilities import DocumentedRoute, with_capabilities
 from router.web.hosts import IsOurs, OnlyOurHosts
 from router.web.problem import problem
 from router.web.stow import OpenSpool, store_routes
-from router.web.urls import PUBLIC_URL
+from router.web.urls import BASE_PATH, PUBLIC_URL
 
 log = structlog.get_logger()
 
@@ -58,6 +58,7 @@ def make_app(
     )
     app.router.redirect_slashes = False
     setattr(app.state, PUBLIC_URL, config.public_url)
+    setattr(app.state, BASE_PATH, config.base_path)
     return app
 
 

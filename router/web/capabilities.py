@@ -6,10 +6,10 @@ How to use it. A web module makes its routes with `documented`, a transaction be
         id="searchForStudies", title="Search for Studies", parameters=[...], produces=[DICOM_JSON, ...],
         statuses=[200, 204, 400, 406, 413]))
 
-Only `app` calls `with_capabilities(base_path, routes)`: it gives what Starlette takes, one route a path, so that 405
-names every method in Allow, and adds OPTIONS. One method a route; the same path is written in the same way by
-everyone: {study}, {series}, {instance}, {frames}, {uid}, {transaction}. There is no CORS: pre-flight requests get no
-Access-Control field.
+Only `app` (and `proxy_send`, for the base path of a proxy) calls `with_capabilities(base_path, routes)`: it gives what
+Starlette takes, one route a path, so that 405 names every method in Allow, and adds OPTIONS. One method a route; the
+same path is written in the same way by everyone: {study}, {series}, {instance}, {frames}, {uid}, {transaction}. There
+is no CORS: pre-flight requests get no Access-Control field.
 """
 
 from __future__ import annotations
@@ -52,12 +52,18 @@ def documented(method: str, path: str, endpoint: Endpoint, transaction: Transact
     return DocumentedRoute(method, path, endpoint, transaction)
 
 
-def with_capabilities(base_path: str, routes: Sequence[DocumentedRoute]) -> list[Route]:
+IsOffered = Callable[[DocumentedRoute], Awaitable[bool]]
+"""Says whether a route is to be told of just now."""
+
+
+def with_capabilities(
+    base_path: str, routes: Sequence[DocumentedRoute], *, is_offered: IsOffered | None = None
+) -> list[Route]:
     """Join the routes of one path, in the order of their first, and put OPTIONS on the base URI before them.
 
     Raises ValueError when two routes have the same method and path, or write the same path with other names.
     """
-    capabilities = capabilities_routes(base_path, routes)
+    capabilities = capabilities_routes(base_path, routes, is_offered=is_offered)
     by_path: dict[str, list[DocumentedRoute]] = {}
     written: dict[str, str] = {}
     for route in [*capabilities, *routes]:
@@ -70,16 +76,19 @@ def with_capabilities(base_path: str, routes: Sequence[DocumentedRoute]) -> list
     return [Route(path, _Methods(same), name=path) for path, same in by_path.items()]
 
 
-def capabilities_routes(base_path: str, routes: Sequence[DocumentedRoute]) -> list[DocumentedRoute]:
+def capabilities_routes(
+    base_path: str, routes: Sequence[DocumentedRoute], *, is_offered: IsOffered | None = None
+) -> list[DocumentedRoute]:
     """Make OPTIONS of the base URI, with and without the slash at its end, which describes `routes` and itself."""
-    described = [Operation(route.path.removeprefix(base_path), route.method, route.transaction) for route in routes]
-    operations = [Operation("/", "OPTIONS", CAPABILITIES), *described]
 
     async def endpoint(request: Request) -> Response:
         try:
             offer = negotiate(request, read_accept(request.scope["query_string"]), OFFERS)
         except (BadQuery, NotAcceptable, MixedTypes) as error:
             return problem_of(error)
+        told = [route for route in routes if is_offered is None or await is_offered(route)]
+        described = [Operation(route.path.removeprefix(base_path), route.method, route.transaction) for route in told]
+        operations = [Operation("/", "OPTIONS", CAPABILITIES), *described]
         base = base_url(request, base_path) or base_path or "/"
         content = (encode_wadl if offer.media_type == WADL else encode_wadl_json)(base, operations)
         return Response(content, headers={"Content-Type": offer.media_type, "Vary": "Accept"})

@@ -24,6 +24,7 @@ from router.dicomweb.media_types import DICOM
 from router.dicomweb.multipart_writer import closing, part_head
 from router.errors import StorageError
 from router.search import StoredInstance
+from router.store.converting import converted
 from router.store.files import DamagedFile, Store
 from router.web.urls import stored_url
 
@@ -123,17 +124,12 @@ class InstanceParts:
                 yield chunk
 
     async def _data_set(self, one: Outgoing) -> AsyncGenerator[bytes, None]:
-        conversion = _conversion(one)
-        async with self._store.open_data_set(one.instance.located) as reader:
-            while chunk := await reader.next():
-                if conversion is None:
-                    yield chunk
-                    continue
-                pieces = conversion.feed(chunk)
-                while (piece := await to_thread.run_sync(next, pieces, None)) is not None:
-                    yield piece
-            if conversion is not None:
-                yield conversion.finish()
+        async with (
+            self._store.open_data_set(one.instance.located) as reader,
+            aclosing(converted(reader, _conversion(one))) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
 
     def _head(self, one: Outgoing, boundary: str, length: int | None) -> bytes:
         return part_head(boundary, one.content_type, length=length, location=one.location(self._base))

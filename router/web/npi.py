@@ -24,7 +24,7 @@ from router.dicomweb.media_types import DICOM, DICOM_JSON
 from router.dicomweb.multipart import PartLimits
 from router.dicomweb.query_string import SearchParameters, read_accept
 from router.ingest.door import Door
-from router.search import Asked, BadKeys, Found, MatchSet, Result, Scope, StoredInstance
+from router.search import Asked, BadKeys, Found, Result, Scope, StoredInstance
 from router.search.non_patient import NonPatientIndex, NonPatientPlan, plan_non_patient
 from router.sending.requests import SendRequests
 from router.store.files import Store
@@ -35,7 +35,7 @@ from router.web.rendering import SEARCH_OFFERS, negotiate
 from router.web.retrieve import Resources
 from router.web.retrieve_answers import answering_errors
 from router.web.search import NO_FUZZY, search_endpoint
-from router.web.send_service import FindTarget, SendService, no_collections
+from router.web.send_service import FindTarget, Meant, SendService, meant_by, no_collections
 from router.web.stow import OpenSpool, StoreService
 from router.web.urls import npi_url
 
@@ -65,7 +65,10 @@ def npi_routes(
     for category in CATEGORIES.values():
         routes += [
             *sending.routes(
-                category.name, _finder(category, index), name=category.title, parameters=_match_parameters(category)
+                category.name,
+                _finder(category, index, requests),
+                name=category.title,
+                parameters=_match_parameters(category),
             ),
             *_store_routes(base_path, category, storing),
             _search_route(base_path, category, index),
@@ -189,18 +192,18 @@ def _retrieve_routes(base_path: str, category: Category, index: NonPatientIndex,
 class NonPatientTarget:
     """A `SendTarget`: what matches in a category."""
 
-    def __init__(self, category: Category, index: NonPatientIndex):
+    def __init__(self, category: Category, index: NonPatientIndex, requests: SendRequests):
         self.resource = category.name
-        self._category, self._index = category, index
+        self._category, self._index, self._requests = category, index, requests
 
-    async def match(self, parameters: SearchParameters, most: int) -> tuple[MatchSet, Sequence[str]]:
+    async def match(self, parameters: SearchParameters, destination: str, most: int) -> Meant:
         """See `SendTarget.match`."""
         if parameters.unknown:
             raise BadKeys(parameters.unknown, ["is not an attribute"] * len(parameters.unknown))
         plan = _plan(self._category, parameters, strict=True)
         found = await self._index.match_set(plan, limit=parameters.limit, offset=parameters.offset, most=most)
-        return found, [NO_FUZZY] if parameters.fuzzy else []
+        return meant_by(found, self._requests, [NO_FUZZY] if parameters.fuzzy else [])
 
 
-def _finder(category: Category, index: NonPatientIndex) -> FindTarget:
-    return lambda request: NonPatientTarget(category, index)
+def _finder(category: Category, index: NonPatientIndex, requests: SendRequests) -> FindTarget:
+    return lambda request: NonPatientTarget(category, index, requests)

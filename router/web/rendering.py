@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from router.dicom.json_model import JsonDataSet, encode_json, in_order
+from router.dicom.json_model import JsonDataSet, encode_json, encode_object, in_order
 from router.dicomweb.accept import DICOM_XML, MixedTypes, NotAcceptable, Offer, choose
 from router.dicomweb.media_types import DICOM_JSON, multipart_related
 from router.dicomweb.multipart_writer import closing, new_boundary, part_head
@@ -67,6 +67,17 @@ def render(
     response.headers["Vary"] = "Accept"
     response.headers.update(headers or {})
     return with_warnings(response, warnings)
+
+
+def render_one(data_set: JsonDataSet, *, offer: Offer, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer 200 with one module that is a bare object in JSON, not an array (PS3.17 B.27)."""
+    if offer.media_type == DICOM_JSON:
+        content, content_type = encode_object(in_order(data_set)), DICOM_JSON
+    else:
+        boundary = new_boundary() if offer.multipart else ""
+        content = _encode([data_set], offer, boundary)
+        content_type = multipart_related(offer.media_type, boundary) if offer.multipart else offer.media_type
+    return Response(content, headers={"Content-Type": content_type, "Vary": "Accept", **(headers or {})})
 
 
 def warning(service: str, text: str) -> str:

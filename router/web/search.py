@@ -57,10 +57,14 @@ class Searched:
     level: Level
     name: str
 
+    @property
+    def scope(self) -> Scope:
+        """Within what it is searched; the UIDs themselves mean nothing."""
+        return Scope(study=_ANY if "{study}" in self.path else None, series=_ANY if "{series}" in self.path else None)
+
     def match_parameters(self) -> list[Parameter]:
         """Give the query parameters that choose from this resource; includefield is not among them."""
-        scope = Scope(study=_ANY if "{study}" in self.path else None, series=_ANY if "{series}" in self.path else None)
-        entities = matched_entities(self.level, scope)
+        entities = matched_entities(self.level, self.scope)
         paths = sorted((path for path in MATCHED if entity_of(path[0]) in entities), key=path_name)
         return [*attribute_parameters(paths), Parameter("TimezoneOffsetFromUTC"), *SEARCH_PARAMETERS]
 

@@ -6,7 +6,7 @@ because ignoring it would widen what is shipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -15,11 +15,11 @@ from router.config.model import Config, Destination
 from router.dicom.matcher import InvalidKey, parse_key
 from router.dicom.matcher_keys import Universal
 from router.dicomweb.query_string import MatchParameter, SearchParameters
-from router.search import BadKeys, Index, Level, MatchSet, Scope
+from router.search import BadKeys, Index, Level, Plan, Scope
 from router.sending.requests import SendRequests
 from router.web.capabilities import DocumentedRoute
 from router.web.search import NO_FUZZY, RESOURCES, make_plan, read_scope
-from router.web.send_service import FindTarget, SendService, Unfiltered, no_collections
+from router.web.send_service import FindTarget, Meant, SendService, Unfiltered, meant_by, no_collections
 
 
 def send_routes(
@@ -37,7 +37,7 @@ def send_routes(
     allow = config.http.allow_unfiltered_send
     routes = []
     for one in RESOURCES:
-        find = _finder(one.path.removeprefix("/"), one.level, index, allow_unfiltered=allow)
+        find = _finder(one.path.removeprefix("/"), one.level, index, requests, allow_unfiltered=allow)
         routes += service.routes(one.path.removeprefix("/"), find, name=one.name, parameters=one.match_parameters())
     return routes
 
@@ -50,24 +50,36 @@ def collection_routes(base_path: str) -> list[Route]:
 class StudiesTarget:
     """One resource, with the UIDs of its path."""
 
-    def __init__(self, index: Index, level: Level, scope: Scope, resource: str, *, allow_unfiltered: bool):
+    def __init__(
+        self,
+        index: Index,
+        requests: SendRequests,
+        level: Level,
+        scope: Scope,
+        resource: str,
+        *,
+        allow_unfiltered: bool,
+    ):
         self.resource = resource
-        self._index, self._level, self._scope = index, level, scope
+        self._index, self._requests, self._level, self._scope = index, requests, level, scope
         self._allow_unfiltered = allow_unfiltered
 
-    async def match(self, parameters: SearchParameters, most: int) -> tuple[MatchSet, Sequence[str]]:
+    async def match(self, parameters: SearchParameters, destination: str, most: int) -> Meant:
         """See `SendTarget.match`."""
-        if parameters.unknown:
-            raise BadKeys(parameters.unknown, ["is not an attribute"] * len(parameters.unknown))
-        if not self._is_narrowed(parameters.match):
-            raise Unfiltered
-        plan = make_plan(self._level, self._scope, parameters, strict=True)
+        plan = strict_plan(self._level, self._scope, parameters, allow_unfiltered=self._allow_unfiltered)
         found = await self._index.match_set(plan, limit=parameters.limit, offset=parameters.offset, most=most)
-        return found, [NO_FUZZY] if parameters.fuzzy else []
+        return meant_by(found, self._requests, [NO_FUZZY] if parameters.fuzzy else [])
 
-    def _is_narrowed(self, keys: Sequence[MatchParameter]) -> bool:
-        """Say whether anything keeps the whole archive from being sent: a study in the path, or a key (O-21)."""
-        return self._allow_unfiltered or self._scope.study is not None or any(map(_asks_something, keys))
+
+def strict_plan(level: Level, scope: Scope, parameters: SearchParameters, *, allow_unfiltered: bool) -> Plan:
+    """Plan the search of a send request. Raises BadKeys, and Unfiltered when nothing keeps the whole archive from being
+    sent: neither a study in the path nor a key (O-21).
+    """
+    if parameters.unknown:
+        raise BadKeys(parameters.unknown, ["is not an attribute"] * len(parameters.unknown))
+    if not (allow_unfiltered or scope.study is not None or any(map(_asks_something, parameters.match))):
+        raise Unfiltered
+    return make_plan(level, scope, parameters, strict=True)
 
 
 def _asks_something(key: MatchParameter) -> bool:
@@ -77,10 +89,10 @@ def _asks_something(key: MatchParameter) -> bool:
         return True  # `make_plan` will say why
 
 
-def _finder(template: str, level: Level, index: Index, *, allow_unfiltered: bool) -> FindTarget:
+def _finder(template: str, level: Level, index: Index, requests: SendRequests, *, allow_unfiltered: bool) -> FindTarget:
     def find(request: Request) -> StudiesTarget:
         scope = read_scope(request)
         resource = template.format(study=scope.study, series=scope.series)
-        return StudiesTarget(index, level, scope, resource, allow_unfiltered=allow_unfiltered)
+        return StudiesTarget(index, requests, level, scope, resource, allow_unfiltered=allow_unfiltered)
 
     return find

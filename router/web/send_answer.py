@@ -16,7 +16,8 @@ from starlette.responses import Response
 
 from router.dicom.sub_operation_status import PENDING, final_status
 from router.dicomweb.accept import Offer
-from router.dicomweb.send_response import MAX_COUNT, SendResult, module
+from router.dicomweb.lenient import MAX_US
+from router.dicomweb.send_response import SendResult, module
 from router.sending.requests import Progress
 from router.web.rendering import render
 
@@ -72,10 +73,10 @@ def _make(
 def _too_large(progress: Progress) -> list[str]:
     """A rule's job may be larger than a counter can say (US); one that was asked for never is."""
     counts = (progress.remaining, progress.completed, progress.warning, progress.failed)
-    if max(counts) <= MAX_COUNT:
+    if max(counts) <= MAX_US:
         return []
     remaining, completed, warning, failed = counts
     return [
-        f'299 sendrs "A counter is larger than {MAX_COUNT}: remaining {remaining}, completed {completed}, '
+        f'299 sendrs "A counter is larger than {MAX_US}: remaining {remaining}, completed {completed}, '
         f'warning {warning}, failed {failed}."'
     ]

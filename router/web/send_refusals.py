@@ -14,11 +14,15 @@ from starlette.responses import Response
 from router.dicom.uids import Uid
 from router.dicomweb.destinations import ALLOWED, BadDestination, ForbiddenDestination
 from router.dicomweb.send_rs import DESTINATION
+from router.errors import DeliveryError, Transient
 from router.search import TooMany
 from router.web.body import TooSlow, paced
 from router.web.problem import problem
 
 log = structlog.get_logger()
+
+UPSTREAM_RETRY_AFTER_S = 30
+"""When to come again while the archive behind a proxy cannot be asked."""
 
 
 async def refuse_body(request: Request) -> Response | None:
@@ -89,6 +93,20 @@ def too_many(error: TooMany, most: int) -> Response:
     )
 
 
+def upstream_unavailable(error: DeliveryError) -> Response:
+    """503: the archive behind a proxy cannot say what matches (B.X3, O-23)."""
+    wait_s = UPSTREAM_RETRY_AFTER_S
+    if isinstance(error, Transient) and error.retry_after_s is not None:
+        wait_s = round(error.retry_after_s)
+    log.error("the archive behind a proxy cannot be asked", problem=error.problem)
+    return problem(
+        503,
+        f"The archive behind this proxy cannot be asked at the moment: {error.problem}."[:500],
+        next_step=f"Come again after {wait_s} s.",
+        headers={"Retry-After": str(wait_s)},
+    )
+
+
 def uid_in_use(uid: Uid) -> Response:
     """409 (O-25)."""
     return problem(
@@ -114,11 +132,11 @@ def gone(request: Request) -> Response:
     )
 
 
-def too_often(per_s: float) -> Response:
+def too_often(per_s: float, what: str = "send request") -> Response:
     """429 (B89)."""
     return problem(
         429,
-        "This send request was asked for too often.",
+        f"This {what} was asked for too often.",
         allowed=f"{per_s:g} times a second",
         next_step="Wait as long as Retry-After says.",
         headers={"Retry-After": "1"},

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -30,10 +32,10 @@ from router.dicomweb.destinations import (
 from router.dicomweb.prefer import read_wait
 from router.dicomweb.query_string import BadQuery, SearchParameters, read_search
 from router.dicomweb.send_rs import DESTINATION, SEND_REQUESTS
-from router.errors import StorageError
+from router.errors import DeliveryError, StorageError
 from router.net.rate import ConnectionRate
 from router.search import BadKeys, MatchSet, QueryTooLong, TooMany
-from router.sending.requests import Gone, SendRequest, SendRequests, UidInUse, UnknownRequest
+from router.sending.requests import Gone, Progress, SendRequest, SendRequests, UidInUse, UnknownRequest
 from router.web.capabilities import DocumentedRoute, documented
 from router.web.principal import principal_of
 from router.web.problem import unavailable
@@ -50,6 +52,7 @@ from router.web.send_refusals import (
     uid_in_use,
     unfiltered,
     unknown,
+    upstream_unavailable,
 )
 from router.web.urls import base_reference
 
@@ -67,15 +70,34 @@ class Unfiltered(Exception):
     """There is no search key, so everything there is would be sent (O-21)."""
 
 
+@dataclass(frozen=True)
+class Meant:
+    """What is to be sent: how many instances, and how many matches there are besides. `submit` makes a request of it.
+
+    `remarks` are sentences about what was not as asked for (Warning 299). `submit` raises UidInUse and StorageError.
+    """
+
+    instances: int
+    remaining: int
+    submit: Callable[[SendRequest], Awaitable[Progress]]
+    remarks: Sequence[str] = ()
+
+
+def meant_by(found: MatchSet, requests: SendRequests, remarks: Sequence[str]) -> Meant:
+    """Have what was found here sent by our own lanes."""
+    submit = partial(requests.submit, instance_ids=found.instance_ids)
+    return Meant(len(found.instance_ids), found.remaining, submit, remarks)
+
+
 class SendTarget(Protocol):
     """What a request wants sent, but for the destination. `resource` is its path, as `SendRequest` has it."""
 
     resource: str
 
-    async def match(self, parameters: SearchParameters, most: int) -> tuple[MatchSet, Sequence[str]]:
-        """Search, and give the set with sentences about what was not as asked for (Warning 299).
+    async def match(self, parameters: SearchParameters, destination: str, most: int) -> Meant:
+        """Search. `destination` is the registered name of where it is to go.
 
-        Raises BadKeys and Unfiltered (400), TooMany and QueryTooLong (413), StorageError (503).
+        Raises BadKeys and Unfiltered (400), TooMany and QueryTooLong (413), StorageError and DeliveryError (503).
         """
         ...
 
@@ -158,7 +180,7 @@ class SendService:
         if refusal := await refuse_body(request):
             return refusal
         try:
-            found, remarks = await target.match(parameters, self._config.max_send_instances)
+            meant = await target.match(parameters, destination, self._config.max_send_instances)
         except BadKeys as error:
             return bad_keys(error, _NEVER_IGNORED)
         except Unfiltered:
@@ -167,6 +189,8 @@ class SendService:
             return too_broad(error)
         except TooMany as error:
             return too_many(error, self._config.max_send_instances)
+        except DeliveryError as error:
+            return upstream_unavailable(error)
         asked = SendRequest(
             transaction_uid=uid,
             resource=target.resource,
@@ -175,13 +199,11 @@ class SendService:
             source=f"SEND-RS at {request.client.host if request.client else '?'}",
             query=request.scope["query_string"].decode("latin-1")[:MAX_QUERY_CHARACTERS],
         )
-        return await self._take(request, asked, found, remarks, offer)
+        return await self._take(request, asked, meant, offer)
 
-    async def _take(
-        self, request: Request, asked: SendRequest, found: MatchSet, remarks: Sequence[str], offer: Offer
-    ) -> Response:
+    async def _take(self, request: Request, asked: SendRequest, meant: Meant, offer: Offer) -> Response:
         try:
-            progress = await self._requests.submit(asked, found.instance_ids)
+            progress = await meant.submit(asked)
         except UidInUse:
             return uid_in_use(asked.transaction_uid)
         log.info(
@@ -197,7 +219,7 @@ class SendService:
         if wait_s > 0 and not progress.finished:
             progress = await self._requests.wait(asked.transaction_uid, wait_s)
         service = base_reference(request, self._base_path)
-        said = [*remarks, *_about(found)]
+        said = [*meant.remarks, *_about(meant)]
         return await answer(
             request,
             progress,
@@ -249,9 +271,9 @@ def _transaction_uid(request: Request) -> Uid:
     return Uid(text)
 
 
-def _about(found: MatchSet) -> list[str]:
-    if not found.instance_ids:
+def _about(meant: Meant) -> list[str]:
+    if not meant.instances:
         return ["There are no matching instances; nothing is sent."]
-    if found.remaining:
-        return [f"There are {found.remaining} additional results that can be requested."]
+    if meant.remaining:
+        return [f"There are {meant.remaining} additional results that can be requested."]
     return []

@@ -17,6 +17,8 @@ _HOST = re.compile(r"[0-9A-Za-z.\-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}
 
 PUBLIC_URL = "public_url"
 """Where the app's state has the Base URI that [http] public_url says."""
+BASE_PATH = "base_path"
+"""And the base path that goes with it."""
 _LOOPBACK = ("127.0.0.1", "::1")
 _PORTS = {"http": 80, "https": 443}
 
@@ -27,8 +29,11 @@ def base_url(request: Request, base_path: str) -> str:
     It is `public_url` of the app, where that has one: what a proxy in front has made of the request is not known here.
     """
     app = request.scope.get("app")
-    if app is not None and (public_url := getattr(app.state, PUBLIC_URL, "")):
-        return str(public_url)
+    if app is not None and (public_url := str(getattr(app.state, PUBLIC_URL, ""))):
+        if getattr(app.state, BASE_PATH, base_path) == base_path:
+            return public_url
+        scheme, _, rest = public_url.partition("://")  # a proxy of ours stands beside our own services
+        return f"{scheme}://{rest.partition('/')[0]}{base_path}"
     host = request.headers.get("host", "")
     scheme = request.scope["scheme"]  # request.url would be taken apart for it
     return f"{scheme}://{host}{_forgotten_port(request, host)}{base_path}" if _HOST.fullmatch(host) else ""

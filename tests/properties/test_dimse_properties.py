@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +17,8 @@ from router.dicom.uids import AETitle, Uid
 from router.dimse.associate import decode_request
 from router.dimse.associate_writer import encode_request
 from router.dimse.commands import decode_command, encode_command
-from router.dimse.events import Command, CommandReceived, DataReceived, Event, ProposedContext
-from router.dimse.negotiation import answer_contexts
+from router.dimse.events import Command, CommandReceived, DataReceived, Event, ProposedContext, Roles
+from router.dimse.negotiation import agreed_extended, agreed_roles, answer_contexts
 from router.dimse.transitions import State
 from router.dimse.upper_layer import UpperLayer
 from router.errors import PeerError
@@ -104,6 +105,23 @@ short = st.integers(0, 0xFFFF)
 comments = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="\\"), max_size=64).map(
     str.rstrip
 )
+titles = st.builds(AETitle, st.from_regex(r"([!-~]([ -~]{0,14}[!-~])?)?", fullmatch=True))
+further: dict[str, st.SearchStrategy[Any]] = {
+    "requested_sop_class_uid": st.one_of(st.just(Uid("")), uids),
+    "requested_sop_instance_uid": st.one_of(st.just(Uid("")), uids),
+    **{
+        name: st.one_of(st.none(), short)
+        for name in (
+            "move_originator_message_id",
+            "remaining",
+            "completed",
+            "failed",
+            "warning",
+            "event_type_id",
+            "action_type_id",
+        )
+    },
+}
 requests = st.builds(
     Command,
     st.sampled_from([0x0001, 0x0010, 0x0020, 0x0021, 0x0030, 0x0130]),
@@ -115,6 +133,9 @@ requests = st.builds(
     st.none(),
     st.just(""),
     st.booleans(),
+    move_destination=titles,
+    move_originator_aet=titles,
+    **further,
 )
 responses = st.builds(
     Command,
@@ -127,6 +148,7 @@ responses = st.builds(
     short,
     comments,
     st.booleans(),
+    offending_elements=st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple),
 )
 commands = st.one_of(requests, responses)
 messages = st.lists(
@@ -350,6 +372,32 @@ def test_no_order_of_calls_leaves_the_table(situation, calls):
         check(layer)
 
 
+# no empty application information: pynetdicom does not read it
+roles = st.dictionaries(uids, st.builds(Roles, st.booleans(), st.booleans()), max_size=5)
+extended = st.dictionaries(uids, st.binary(min_size=1, max_size=40), max_size=5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(roles, extended, roles, extended)
+def test_nothing_is_granted_that_was_not_proposed(proposed, offered, answered, granted):
+    requestor = UpperLayer(requestor=True, max_pdu_bytes=MAX_PDU)
+    acceptor = UpperLayer(requestor=False, max_pdu_bytes=MAX_PDU)
+    requestor.request(
+        called_aet=AETitle("A"), calling_aet=AETitle("B"), contexts=CONTEXTS, roles=proposed, extended=offered
+    )
+    acceptor.receive(drain(requestor))
+    contexts = answer_contexts(CONTEXTS, accepts_sop_class=lambda _: True, accepts_transfer_syntax=lambda _: True)
+    acceptor.accept(contexts, roles=answered | proposed, extended=granted | offered)
+    requestor.receive(drain(acceptor))
+    assert (requestor.roles, requestor.extended) == (acceptor.roles, acceptor.extended) == (proposed, offered)
+    assert {uid: len(value) for uid, value in agreed_extended(offered, granted).items()} == {
+        uid: min(len(value), len(offered[uid])) for uid, value in granted.items() if uid in offered
+    }
+    for uid, agreed in agreed_roles(proposed, answered).items():
+        assert agreed.scu <= proposed[uid].scu
+        assert agreed.scp <= proposed[uid].scp
+
+
 @settings(max_examples=150, deadline=None)
 @given(commands)
 def test_commands_survive_the_wire(command):
@@ -365,12 +413,13 @@ proposals = st.dictionaries(
 
 
 @settings(max_examples=100, deadline=None)
-@given(proposals, st.integers(12, 2**32 - 1))
-def test_requests_survive_the_wire_and_pynetdicom(proposed, max_pdu_bytes):
+@given(proposals, st.integers(12, 2**32 - 1), roles, extended)
+def test_requests_survive_the_wire_and_pynetdicom(proposed, max_pdu_bytes, roles, extended):
     contexts = tuple(ProposedContext(i, abstract, tuple(transfer)) for i, (abstract, transfer) in proposed.items())
-    raw = encode_request(AETitle("ARCHIVE"), AETitle("SENDRS"), contexts, max_pdu_bytes)
+    raw = encode_request(AETitle("ARCHIVE"), AETitle("SENDRS"), contexts, max_pdu_bytes, roles=roles, extended=extended)
     ours = decode_request(raw[6:])
     assert (ours.contexts, ours.max_pdu_bytes) == (contexts, max_pdu_bytes)
+    assert (ours.roles, ours.extended) == (roles, extended)
     theirs = A_ASSOCIATE_RQ()
     theirs.decode(raw)
     assert theirs.encode() == raw

@@ -117,11 +117,11 @@ async def speak(port: int, bytes_said: bytes, pieces: Sequence[int], *, hang_up_
         if not hang_up_first:
             writer.write_eof()
             await reader.read()
-    except ConnectionError:
-        pass
+    except OSError:
+        pass  # the router closed it already: ENOTCONN, which is no ConnectionError, if there is nothing left to shut
     finally:
         writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             await writer.wait_closed()
 
 

@@ -14,6 +14,7 @@ from router.dicom.attributes import AttributePath, attribute_path
 from router.dicom.header import Header
 from router.dicom.matcher import MatchOptions
 from router.dicom.uids import Uid
+from router.journal import search
 from router.search import Asked, BadKeys, Level, Plan, Scope, plan
 
 MODALITIES = attribute_path("ModalitiesInStudy")
@@ -169,7 +170,13 @@ class Entity:
 
 def in_memory(instances: Sequence[dict[str, Any]], planned: Plan) -> set[str]:
     """Give the UIDs of all that match."""
-    uid_of = {Level.STUDY: "StudyInstanceUID", Level.SERIES: "SeriesInstanceUID", Level.INSTANCE: "SOPInstanceUID"}
+    uid_of = {
+        Level.PATIENT: "StudyInstanceUID",
+        Level.STUDY: "StudyInstanceUID",
+        Level.SERIES: "SeriesInstanceUID",
+        Level.INSTANCE: "SOPInstanceUID",
+    }
+    patients = set()
     headers = [scanned(data_set(one)) for one in instances]
     matches = set()
     for one, header in zip(instances, headers, strict=True):
@@ -184,9 +191,21 @@ def in_memory(instances: Sequence[dict[str, Any]], planned: Plan) -> set[str]:
             for value in of_other.texts(attribute_path("Modality"))
         ]
         entity = Entity(header, tuple(dict.fromkeys(modalities)))
-        if all(key.matches(entity) for key in planned.keys):
-            matches.add(one[uid_of[planned.level]])
+        if not all(key.matches(entity) for key in planned.keys):
+            continue
+        if planned.level is Level.PATIENT:  # its first study that matches stands for a patient
+            patient = patient_of(header)
+            if patient in patients:
+                continue
+            patients.add(patient)
+        matches.add(one[uid_of[planned.level]])
     return matches
+
+
+def patient_of(header: Header) -> tuple[tuple[str, ...], ...]:
+    patient_id = header.texts(attribute_path("PatientID"))
+    name = () if patient_id else header.texts(attribute_path("PatientName"))
+    return patient_id, header.texts(attribute_path("IssuerOfPatientID")), name
 
 
 @given(archives(), st.lists(plans(), min_size=1, max_size=6))
@@ -197,6 +216,7 @@ def test_the_sql_search_selects_what_the_matcher_selects(instances: list[dict[st
         put(conn, one)
     for planned in searches:
         column = {"study": "study_instance_uid", "series": "series_instance_uid", "instance": "sop_instance_uid"}
-        names = dict(conn.execute(f"SELECT id, {column[planned.level]} FROM {planned.level}").fetchall())
+        table = search.table_of(planned.question().level)
+        names = dict(conn.execute(f"SELECT id, {column[table]} FROM {table}").fetchall())
         assert {names[row_id] for row_id in sql_matches(conn, planned)} == in_memory(instances, planned)
     conn.close()

@@ -145,7 +145,7 @@ def test_a_missing_configuration_is_one_line_and_78(
 
 
 def test_check_says_in_a_few_lines_what_the_configuration_means(capsys: pytest.CaptureFixture[str], site: Path) -> None:
-    assert run(["check"]) == 0
+    assert run(["check", "--offline"]) == 0
     out, err = said(capsys)
     assert err == []
     text = "\n".join(out)
@@ -153,6 +153,36 @@ def test_check_says_in_a_few_lines_what_the_configuration_means(capsys: pytest.C
     assert "archive (ARCHIVE at 10.1.2.3:104), cloud (https://pacs.example/dicom-web)" in text
     assert "2 rules in 1 file" in text
     assert "programs on this machine only" in text
+
+
+def test_check_shows_second_ways_and_proxies_and_notes_an_ae_title_that_two_have(
+    capsys: pytest.CaptureFixture[str], site: Path
+) -> None:
+    file = site / "router.toml"
+    text = file.read_text().replace('url = "https://pacs', 'ae_title = "ARCHIVE"\nurl = "https://pacs')
+    text = text.replace('host = "10.1.2.3"', 'host = "10.1.2.3"\ndeliver = ["stow-rs", "c-store"]')
+    file.write_text(
+        text + '[destinations.archive.stow_rs]\nurl = "https://archive.example"\n'
+        '[proxies.far]\nae_title = "FAR"\nupstream = { kind = "dicomweb", url = "https://far.example" }\n'
+        '[proxies.old]\nbase_path = "/old"\nupstream = { kind = "dimse", ae_title = "OLD", host = "10.1.2.6" }\n'
+    )
+    assert run(["check", "--offline"]) == 0
+    out, _ = said(capsys)
+    text = "\n".join(out)
+    assert "archive (ARCHIVE at 10.1.2.3:104, by stow-rs, then c-store)" in text
+    assert "far (FAR is https://far.example), old (/old is OLD at 10.1.2.6:104)" in text
+    assert "[destinations.cloud] has the AE title ARCHIVE, by which C-MOVE means [destinations.archive]" in text
+
+
+def test_status_and_jobs_show_what_waits_for_commitment(capsys: pytest.CaptureFixture[str], used: Path) -> None:
+    with sqlite3.connect(used / "state" / "journal.db") as conn:
+        conn.execute(
+            "UPDATE sub_operation SET state = 'remaining', confirming = 'completed', in_flight = 0 WHERE id = 1"
+        )
+    assert run(["status"]) == 0
+    assert "1 instance waiting for commitment" in "\n".join(said(capsys)[0])
+    assert run(["jobs", JOB]) == 0
+    assert "waiting for commitment" in "\n".join(said(capsys)[0])
 
 
 def test_b95_check_tells_a_rule_to_an_unknown_destination(capsys: pytest.CaptureFixture[str], site: Path) -> None:

@@ -7,11 +7,25 @@ from pathlib import Path
 import pytest
 
 from router.config.load import load_config
-from router.config.model import DimseDestination, Listen, StowDestination
+from router.config.model import (
+    DimseDestination,
+    DimseUpstream,
+    Listen,
+    Proxy,
+    StowDestination,
+    StowReach,
+    WebUpstream,
+)
+from router.config.titles import with_ae_title
 from router.errors import ConfigErrors
 
 ARCHIVE = '[destinations.archive]\nkind = "dimse"\nae_title = "ARCHIVE"\nhost = "10.1.2.3"\n'
 CLOUD = '[destinations.cloud]\nkind = "stow-rs"\nurl = "https://pacs.example/dicom-web"\n'
+BOTH_WAYS = ARCHIVE + 'deliver = ["c-store", "stow-rs"]\n'
+STOW_TABLE = '[destinations.archive.stow_rs]\nurl = "https://archive.example/dicom-web"\n'
+STORE_TABLE = '[destinations.cloud.c_store]\nhost = "10.1.2.5"\n'
+PACS = 'upstream = { kind = "dimse", ae_title = "PACS", host = "10.1.2.6", port = 104 }\n'
+FAR = 'upstream = { kind = "dicomweb", url = "https://far.example/dicom-web" }\n'
 AE_RULE = "1 to 16 ASCII characters, no backslash, no control character, no space at either end (PS3.5 §6.2)"
 TIME_RULE = 'seconds as a number, or a text such as "500ms", "30s", "5m", "2h", "14d"'
 SIZE_RULE = 'bytes as a whole number, or a text such as "512KiB", "64MiB", "16GiB", "2TiB" (or kB, MB, GB, TB)'
@@ -371,6 +385,139 @@ ROWS = {
             "[destinations.cloud]"
         ],
     ),
+    "nothing to deliver by": (
+        ARCHIVE + "deliver = []\n",
+        ['router.toml:5: [destinations.archive] deliver: is empty; write deliver = ["c-store"]'],
+    ),
+    "a mechanism twice": (
+        ARCHIVE + 'deliver = ["c-store", "c-store"]\n',
+        ["router.toml:5: [destinations.archive] deliver: names a mechanism twice; an instance is tried once by each"],
+    ),
+    "a mechanism that there is not": (
+        ARCHIVE + 'deliver = ["c-store", "stow"]\n',
+        ['router.toml:5: [destinations.archive] deliver: "stow" is not known; allowed: "c-store" or "stow-rs"'],
+    ),
+    "a mechanism without its table": (
+        ARCHIVE + 'deliver = ["c-store", "stow-rs"]\n' + CLOUD + 'deliver = ["c-store"]\n',
+        [
+            'router.toml:5: [destinations.archive] deliver: names "stow-rs", and there is no table '
+            "[destinations.archive.stow_rs]",
+            'router.toml:9: [destinations.cloud] deliver: names "c-store", and there is no table '
+            "[destinations.cloud.c_store]",
+        ],
+    ),
+    "a table of a mechanism that is not used": (
+        ARCHIVE + STOW_TABLE + CLOUD + STORE_TABLE,
+        [
+            'router.toml:5: [destinations.archive.stow_rs]: has no use, because deliver does not name "stow-rs"; '
+            'write deliver = ["c-store", "stow-rs"]',
+            'router.toml:10: [destinations.cloud.c_store]: has no use, because deliver does not name "c-store"; '
+            'write deliver = ["stow-rs", "c-store"]',
+        ],
+    ),
+    "a table that holds another's keys": (
+        BOTH_WAYS + STOW_TABLE + 'host = "10.1.2.3"\nanswers_s = 5\n',
+        [
+            "router.toml:8: [destinations.archive.stow_rs] host: is not known here; "
+            "allowed: answer_s, batch_bytes, batch_instances, bearer_token_file, ca_file, connect_s, connections, "
+            "empty_200, headers, url",
+            "router.toml:9: [destinations.archive.stow_rs] answers_s: is not known here; did you mean answer_s?",
+        ],
+    ),
+    "a key of the table in the destination itself": (
+        ARCHIVE + 'empty_200 = "accept"\n',
+        [
+            "router.toml:5: [destinations.archive] empty_200: is not known here; "
+            "it belongs into [destinations.archive.stow_rs]"
+        ],
+    ),
+    "a table as a text": (
+        BOTH_WAYS + 'stow_rs = "https://archive.example"\n',
+        [
+            'router.toml:5: [destinations.archive] deliver: names "stow-rs", and there is no table '
+            "[destinations.archive.stow_rs]",
+            'router.toml:6: [destinations.archive] stow_rs: is "https://archive.example", not a table; '
+            "it begins with a line [destinations.archive.stow_rs]",
+        ],
+    ),
+    "a second way back to this router": (
+        BOTH_WAYS
+        + STOW_TABLE.replace("https://archive.example", "http://127.0.0.1:8080")
+        + CLOUD
+        + 'deliver = ["stow-rs", "c-store"]\n'
+        + STORE_TABLE.replace("10.1.2.5", "localhost")
+        + "port = 11112\n",
+        [
+            f"router.toml:{line}: [destinations.{name}]: is this router itself: what it sends would come back for ever"
+            for line, name in ((6, "archive.stow_rs"), (12, "cloud.c_store"))
+        ],
+    ),
+    "an alias that is the second way of another": (
+        BOTH_WAYS + STOW_TABLE + CLOUD + 'aliases = ["https://archive.example/dicom-web"]\n',
+        [
+            "router.toml:11: [destinations.cloud] aliases: https://archive.example/dicom-web is a URL of "
+            "[destinations.archive]"
+        ],
+    ),
+    "confirmation by what cannot confirm": (
+        '[destinations.far]\nkind = "send-rs"\nurl = "https://vna.example"\ntarget = "https://far.example"\n'
+        'confirm = "commitment"\n',
+        [
+            "router.toml:5: [destinations.far] confirm: is not known here; "
+            "allowed: ae_title, aliases, answer_s, batch_instances, bearer_token_file, ca_file, connect_s, "
+            "connections, follow_s, headers, kind, send_rs, target, url"
+        ],
+    ),
+    "confirmation of another kind": (
+        ARCHIVE + 'confirm = "commit"\n',
+        ['router.toml:5: [destinations.archive] confirm: "commit" is not known; allowed: "answer" or "commitment"'],
+    ),
+    "proxy without a name": (
+        "[proxies.pacs]\n" + PACS + "[proxies.far]\n" + FAR,
+        [
+            'router.toml:1: [proxies.pacs]: base_path is missing; write base_path = "/pacs"',
+            'router.toml:3: [proxies.far]: ae_title is missing; write ae_title = "FAR"',
+        ],
+    ),
+    "proxy with the name of the other kind": (
+        f'[proxies.pacs]\nbase_path = "/pacs"\nae_title = "PACS"\n{PACS}'
+        f'[proxies.far]\nbase_path = "/far"\nae_title = "FAR"\n{FAR}',
+        [
+            "router.toml:3: [proxies.pacs] ae_title: has no use with a DIMSE upstream; it is meant by its base_path",
+            "router.toml:6: [proxies.far] base_path: has no use with a DICOMweb upstream; it is meant by its ae_title",
+        ],
+    ),
+    "proxy by a name that is taken": (
+        f'[proxies.pacs]\nbase_path = "/dicom-web"\n{PACS}'
+        f'[proxies.a]\nbase_path = "/a"\n{PACS}[proxies.b]\nbase_path = "/a"\n{PACS}'
+        f'[proxies.far]\nae_title = "SENDRS"\n{FAR}'
+        f'[proxies.c]\nae_title = "C"\n{FAR}[proxies.d]\nae_title = "C"\n{FAR}',
+        [
+            "router.toml:2: [proxies.pacs] base_path: /dicom-web is that of [http]; each needs a path of its own",
+            "router.toml:8: [proxies.b] base_path: /a is that of [proxies.a]; each needs a path of its own",
+            "router.toml:11: [proxies.far] ae_title: SENDRS is that of [dicom]; each needs a title of its own",
+            "router.toml:17: [proxies.d] ae_title: C is that of [proxies.c]; each needs a title of its own",
+        ],
+    ),
+    "proxy without an upstream, or an unknown one": (
+        '[proxies.pacs]\nbase_path = "/pacs"\n[proxies.far]\nae_title = "FAR"\nupstream = { kind = "dicom" }\n'
+        '[proxies.odd]\nbase_path = "/odd"\nupstream = { host = "h" }\n',
+        [
+            "router.toml:1: [proxies.pacs]: upstream is missing",
+            'router.toml:5: [proxies.far.upstream] kind: "dicom" is not known; allowed: "dimse" or "dicomweb"; '
+            'did you mean "dicomweb"?',
+            'router.toml:8: [proxies.odd.upstream]: kind is missing; allowed: "dimse" or "dicomweb"',
+        ],
+    ),
+    "proxy of this router": (
+        f'[proxies.pacs]\nbase_path = "/pacs"\n{PACS.replace("10.1.2.6", "127.0.0.1").replace("104", "11112")}'
+        '[proxies.far]\nae_title = "FAR"\n'
+        'upstream = { kind = "dicomweb", url = "http://localhost:8080/dicom-web" }\n',
+        [
+            f"router.toml:{line}: [proxies.{name}] upstream: is this router itself: it would ask itself for ever"
+            for line, name in ((3, "pacs"), (6, "far"))
+        ],
+    ),
     "waits that exclude each other": (
         "[http]\nsync_budget_s = 20\nmax_sync_s = 10\n",
         ["router.toml:3: [http] max_sync_s: is shorter than sync_budget_s (20 s)"],
@@ -585,3 +732,64 @@ def test_a_server_that_is_asked_to_send_is_checked_like_one_that_is_sent_to(tmp_
     assert "[destinations.back]: is this router itself" in text
     assert "headers.Authorization: is a secret in a file that everybody can read" in text
     assert "bearer_token_file: and headers.Authorization exclude each other" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        (BOTH_WAYS + STOW_TABLE, "destinations.archive.stow_rs"),
+        (f'[proxies.far]\nae_title = "FAR"\n{FAR}', ""),
+    ],
+)
+def test_b102_secrets_of_a_second_way_or_an_upstream_are_guarded_too(tmp_path: Path, text: str, header: str) -> None:
+    token = tmp_path / "a.token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    if header:
+        text += 'bearer_token_file = "a.token"\nheaders = { X-Api-Key = "geheim" }\n'
+        place = f"[{header}] "
+    else:
+        text = text.replace(" }", ', bearer_token_file = "a.token", headers = { X-Api-Key = "geheim" } }')
+        place = "[proxies.far] upstream."
+    file = tmp_path / "router.toml"
+    file.write_text(text)
+    file.chmod(0o644)
+    with pytest.raises(ConfigErrors) as raised:
+        load_config(file)
+    said = sorted(f"{error.where}: {error.problem}" for error in raised.value.errors)
+    assert said == [
+        f"{place}bearer_token_file: {token} can be read by everybody on this machine",
+        f"{place}headers.X-Api-Key: is a secret in a file that everybody can read",
+    ]
+
+
+def test_what_is_written_about_second_ways_and_proxies_is_what_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "router.toml"
+    proxies = f'[proxies.pacs]\nbase_path = "/pacs/"\n{PACS}[proxies.far]\nae_title = "FAR"\n{FAR}'
+    file.write_text(BOTH_WAYS + 'confirm = "commitment"\nconfirm_s = "5m"\n' + STOW_TABLE + proxies)
+    config = load_config(file)
+    assert config.destinations == {
+        "archive": DimseDestination(
+            name="archive",
+            ae_title="ARCHIVE",
+            host="10.1.2.3",
+            deliver=["c-store", "stow-rs"],
+            stow_rs=StowReach(url="https://archive.example/dicom-web"),
+            confirm="commitment",
+            confirm_s=300.0,
+        )
+    }
+    assert config.proxies == {
+        "pacs": Proxy(name="pacs", base_path="/pacs", upstream=DimseUpstream(ae_title="PACS", host="10.1.2.6")),
+        "far": Proxy(name="far", ae_title="FAR", upstream=WebUpstream(url="https://far.example/dicom-web")),
+    }
+
+
+@pytest.mark.parametrize(("title", "name"), [("ARCHIVE", "archive"), ("CLOUD", "cloud"), ("cloud", None)])
+def test_req_127_each_destination_has_an_ae_title(tmp_path: Path, title: str, name: str | None) -> None:
+    """The first in the file has a title that two have."""
+    file = tmp_path / "router.toml"
+    twin = ARCHIVE.replace("destinations.archive", "destinations.twin")
+    file.write_text(ARCHIVE + twin + CLOUD)
+    found = with_ae_title(load_config(file).destinations, title)
+    assert (found.name if found else None) == name

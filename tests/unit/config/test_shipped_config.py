@@ -13,11 +13,30 @@ import msgspec
 import pytest
 
 from router.config.load import load_config
-from router.config.model import Config, DimseDestination, Listen, Peer, SendRsDestination, StowDestination
+from router.config.model import (
+    Config,
+    DimseDestination,
+    DimseUpstream,
+    Listen,
+    Peer,
+    Proxy,
+    SendRsDestination,
+    StoreReach,
+    StowDestination,
+    StowReach,
+    WebUpstream,
+)
 from router.errors import ConfigError, ConfigErrors
 
 SHIPPED = Path(__file__).parents[3] / "router.toml"
 MUTATIONS = 200
+WITH_TABLES_OR_ELSEWHERE = {
+    "destinations.archive": {"stow_rs"},
+    "destinations.cloud": {"c_store"},
+    "proxies.pacs": {"upstream", "ae_title"},
+    "proxies.far": {"upstream", "base_path"},
+}
+"""Keys that are tables of their own, or have no use with that kind of upstream."""
 
 
 def uncommented() -> str:
@@ -40,7 +59,7 @@ def test_the_shipped_file_loads_and_is_what_holds_without_it(tmp_path: Path) -> 
 
 def test_what_the_comments_show_are_the_defaults(tmp_path: Path) -> None:
     plain, full = load(tmp_path, ""), load(tmp_path, uncommented())
-    for table in ("dicom", "http", "state", "rules", "sending", "log"):
+    for table in ("dicom", "http", "state", "rules", "sending", "log", "commitment"):
         assert getattr(full, table) == getattr(plain, table), table
     assert full.destinations == {
         "archive": DimseDestination(name="archive", ae_title="ARCHIVE", host="10.1.2.3"),
@@ -50,6 +69,28 @@ def test_what_the_comments_show_are_the_defaults(tmp_path: Path) -> None:
             url="https://vna.example/dicom-web",
             target="https://far.example/dicom-web",
             headers={"X-Site": "north"},
+        ),
+        "vna": DimseDestination(
+            name="vna",
+            ae_title="VNA",
+            host="10.1.2.4",
+            deliver=["c-store", "stow-rs"],
+            stow_rs=StowReach(url="https://vna.example/dicom-web", headers={"X-Site": "north"}),
+        ),
+        "gate": StowDestination(
+            name="gate",
+            url="https://gate.example/dicom-web",
+            ae_title="GATE",
+            deliver=["stow-rs", "c-store"],
+            c_store=StoreReach(host="10.1.2.5"),
+        ),
+    }
+    assert full.proxies == {
+        "pacs": Proxy(name="pacs", base_path="/pacs", upstream=DimseUpstream(ae_title="PACS", host="10.1.2.6")),
+        "far": Proxy(
+            name="far",
+            ae_title="FAR",
+            upstream=WebUpstream(url="https://far.example/dicom-web", headers={"X-Site": "north"}),
         ),
     }
     assert full.peers == {"ct1": Peer(name="ct1", ae_title="CT1", address="10.1.0.0/16")}
@@ -70,6 +111,12 @@ def structs_and_tables() -> Iterator[tuple[type[msgspec.Struct], str]]:
     yield DimseDestination, "destinations.archive"
     yield StowDestination, "destinations.cloud"
     yield SendRsDestination, "destinations.regional"
+    yield StowReach, "destinations.vna.stow_rs"
+    yield StoreReach, "destinations.gate.c_store"
+    yield Proxy, "proxies.pacs"
+    yield DimseUpstream, "proxies.pacs.upstream"
+    yield Proxy, "proxies.far"
+    yield WebUpstream, "proxies.far.upstream"
     yield Peer, "peers.ct1"
 
 
@@ -82,7 +129,7 @@ def test_every_key_that_can_be_set_stands_in_the_shipped_file_with_a_comment(
     assert header, table
     following = re.split(r"^#?\[", text[header.end() :], maxsplit=1, flags=re.MULTILINE)[0]
     for field in msgspec.structs.fields(struct):
-        if field.name != "name":
+        if field.name != "name" and field.name not in WITH_TABLES_OR_ELSEWHERE.get(table, ()):
             assert re.search(rf"^#?{field.name} = [^#\n]+# \S", following, re.MULTILINE), f"[{table}] {field.name}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -243,4 +243,4 @@ def courier_for(scp: ScriptedScp, store: Store, **changes: object) -> CStoreCour
 
 
 def wrong(received: Received, **changes: object) -> list[Command]:
-    return [replace(respond(received), **changes)]  # type: ignore[arg-type]
+    return [msgspec.structs.replace(respond(received), **changes)]

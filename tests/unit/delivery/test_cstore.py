@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from scripted_scp import (
     CT,
@@ -446,3 +447,18 @@ async def test_needs_of_a_batch_come_first_then_those_of_before(stored: Stored) 
     first, second = await stored.put(b"", sop_class=CT), await stored.put(b"", sop_class=MR)
     before = Need(Uid("1.2"), EXPLICIT)
     assert needs_of([first, second, first], [before]) == (Need(CT, EXPLICIT), Need(MR, EXPLICIT), before)
+
+
+async def test_req_109_the_request_has_the_priority_of_the_move_and_its_originator(stored: Stored) -> None:
+    """REQ-109: Priority (0000,0700), Move Originator (0000,1030), (0000,1031). O-46: without a C-MOVE there is none."""
+    of_rule, of_move = await stored.put(b"\1\2" * 10), await stored.put(b"\3\4" * 10)
+    of_move = msgspec.structs.replace(of_move, originator_aet="VIEWER", originator_message_id=513, priority=2)
+    async with ScriptedScp().listening() as scp:
+        session = courier_for(scp, stored.store).session()
+        await session.deliver([of_rule, of_move], Reports())
+        await session.aclose()
+    seen = [
+        (one.command.priority, one.command.move_originator_aet, one.command.move_originator_message_id)
+        for one in scp.received
+    ]
+    assert seen == [(0, "", None), (2, "VIEWER", 513)]

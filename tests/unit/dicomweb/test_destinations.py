@@ -6,7 +6,14 @@ import socket
 
 import pytest
 
-from router.config.model import DimseDestination, Listen, SendRsDestination, StowDestination
+from router.config.model import (
+    DimseDestination,
+    Listen,
+    SendRsDestination,
+    StoreReach,
+    StowDestination,
+    StowReach,
+)
 from router.dicomweb.destinations import (
     BadDestination,
     Directory,
@@ -21,7 +28,11 @@ CLOUD = StowDestination(name="cloud", url="https://Another.server/stow", aliases
 CLOSED = StowDestination(name="closed", url="https://closed.example/dicom-web", send_rs=False)
 PLAIN = StowDestination(name="plain", url="http://[2001:db8::7]:8042/dicom-web")
 PROXY = SendRsDestination(name="proxy", url="https://old.example/dicom-web", target="https://far.example/stow")
-DIRECTORY = Directory({one.name: one for one in (ARCHIVE, CLOUD, CLOSED, PLAIN, PROXY)})
+BOTH = DimseDestination(
+    name="both", ae_title="BOTH", host="both.example", stow_rs=StowReach(url="https://both.example/dicom-web")
+)
+GATE = StowDestination(name="gate", url="https://gate.example/dicom-web", c_store=StoreReach(host="gate.example"))
+DIRECTORY = Directory({one.name: one for one in (ARCHIVE, CLOUD, CLOSED, PLAIN, PROXY, BOTH, GATE)})
 
 
 def find(url: str) -> str:
@@ -41,6 +52,10 @@ def find(url: str) -> str:
         ("dicom://pacs.example:11112/MY%20ARCHIVE", "archive"),
         ("http://[2001:db8::7]:8042/dicom-web", "plain"),
         ("https://far.example/stow", "proxy"),
+        ("dicom://both.example:104/BOTH", "both"),
+        ("https://both.example/dicom-web/studies", "both"),
+        ("https://gate.example/dicom-web", "gate"),
+        ("dicom://gate.example/GATE", "gate"),
     ],
 )
 def test_req_041_a_url_means_the_destination_that_has_it_however_it_is_written(url: str, name: str) -> None:

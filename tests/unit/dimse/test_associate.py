@@ -9,9 +9,10 @@ from pynetdicom.tests import encoded_pdu_items as fixtures
 from router.dicom.uids import APPLICATION_CONTEXT, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, AETitle, Uid
 from router.dimse.associate import decode_answer, decode_request
 from router.dimse.associate_writer import encode_accept, encode_request
-from router.dimse.events import NegotiatedContext, ProposedContext
+from router.dimse.events import NegotiatedContext, ProposedContext, Roles
 
 CT, IMPLICIT, EXPLICIT = Uid("1.2.840.10008.5.1.4.1.1.2"), Uid("1.2.840.10008.1.2"), Uid("1.2.840.10008.1.2.1")
+MR = Uid("1.2.840.10008.5.1.4.1.1.4")
 CONTEXTS = tuple(ProposedContext(i, CT, (EXPLICIT, IMPLICIT)) for i in range(1, 256, 2))
 
 
@@ -39,6 +40,10 @@ def test_requests_of_the_wheel_are_read_as_pynetdicom_reads_them(name):
     assert ours.implementation_class_uid == user.implementation_class_uid
     assert ours.implementation_version == (user.implementation_version_name or "")
     assert ours.max_operations_invoked == (user.async_ops_window.max_operations_invoked if user.async_ops_window else 1)
+    assert ours.roles == {uid: (bool(one.scu_role), bool(one.scp_role)) for uid, one in user.role_selection.items()}
+    assert ours.extended == {
+        item.sop_class_uid: item.service_class_application_information for item in reversed(user.ext_neg)
+    }
     assert (ours.user_identity is None) == (user.user_identity is None)
     if ours.user_identity and user.user_identity:
         assert ours.user_identity.primary == user.user_identity.primary
@@ -67,15 +72,24 @@ def test_answers_of_the_wheel_are_read(name, result, max_pdu_bytes):
 
 
 def test_our_request_is_read_by_pynetdicom_and_by_us():
-    raw = encode_request(AETitle("ARCHIVE"), AETitle("SENDRS"), CONTEXTS, 131072)
+    roles, extended = {CT: Roles(scu=False, scp=True), MR: Roles(scu=True, scp=True)}, {CT: b"\1\0", MR: b"\1"}
+    raw = encode_request(AETitle("ARCHIVE"), AETitle("SENDRS"), CONTEXTS, 131072, roles=roles, extended=extended)
     theirs = A_ASSOCIATE_RQ()
     theirs.decode(raw)
     assert theirs.encode() == raw
     assert theirs.user_information.maximum_length == 131072
+    assert [(one.uid, one.scu_role, one.scp_role) for one in theirs.user_information.role_selection.values()] == [
+        (CT, 0, 1),
+        (MR, 1, 1),
+    ]
+    assert [(one.uid, one.app_info) for one in theirs.user_information.ext_neg] == [(CT, b"\1\0"), (MR, b"\1")]
+    kinds = [item.item_type for item in theirs.user_information.user_data]
+    assert kinds == sorted(kinds)
     assert theirs.user_information.implementation_class_uid == IMPLEMENTATION_CLASS_UID
     ours = decode_request(raw[6:])
     assert (ours.called_aet, ours.calling_aet, ours.protocol_version) == ("ARCHIVE", "SENDRS", 1)
     assert ours.contexts == CONTEXTS
+    assert (ours.roles, ours.extended) == (roles, extended)
     assert ours.application_context == APPLICATION_CONTEXT
     assert ours.implementation_version == IMPLEMENTATION_VERSION_NAME
 
@@ -85,7 +99,16 @@ def test_our_request_is_read_by_pynetdicom_and_by_us():
 def test_our_answer_is_read_by_pynetdicom_and_by_us(window_offered, identity_answer):
     contexts = (NegotiatedContext(1, CT, EXPLICIT, 0), NegotiatedContext(3, CT, Uid(""), 4))
     titles = b"ARCHIVE".ljust(16) + b"SENDRS".ljust(16) + bytes(32)
-    raw = encode_accept(titles, contexts, 16384, window_offered=window_offered, identity_answer=identity_answer)
+    roles, extended = {CT: Roles(scu=False, scp=True)}, {CT: b"\1\0"}
+    raw = encode_accept(
+        titles,
+        contexts,
+        16384,
+        roles=roles,
+        extended=extended,
+        window_offered=window_offered,
+        identity_answer=identity_answer,
+    )
     theirs = A_ASSOCIATE_AC()
     theirs.decode(raw)
     assert [(c.context_id, c.result) for c in theirs.presentation_context] == [(1, 0), (3, 4)]
@@ -101,3 +124,4 @@ def test_our_answer_is_read_by_pynetdicom_and_by_us(window_offered, identity_ans
     ours = decode_answer(raw[6:], CONTEXTS[:2])
     assert ours.contexts == contexts
     assert ours.max_pdu_bytes == 16384
+    assert (ours.roles, ours.extended) == (roles, extended)

@@ -27,6 +27,7 @@ from dimse_wire import (
 )
 
 from router.dicom.uids import AETitle, Uid
+from router.dimse.associate_writer import encode_accept
 from router.dimse.events import (
     Aborted,
     AssociateAccepted,
@@ -38,6 +39,7 @@ from router.dimse.events import (
     ProposedContext,
     Released,
     ReleaseRequested,
+    Roles,
 )
 from router.dimse.pdata import MAX_SENT_PDU_BYTES
 from router.dimse.upper_layer import State, UpperLayer
@@ -392,6 +394,39 @@ def test_request_without_or_with_too_many_contexts_is_refused_before_it_is_sent(
     contexts = [ProposedContext(i % 256, Uid("1.2"), (IMPLICIT,)) for i in range(1, count + 1)]
     with pytest.raises(ValueError, match="presentation contexts"):
         layer.request(called_aet=AETitle("A"), calling_aet=AETitle("B"), contexts=contexts)
+
+
+def test_of_several_roles_or_informations_for_a_sop_class_the_first_counts():
+    one, other = b"\0\x031.2\0\1", b"\0\x031.2\1\0"
+    more = item(0x54, one) + item(0x54, other) + item(0x56, one) + item(0x56, other)
+    [event] = acceptor().receive(request(user=user_information(more=more)))
+    assert isinstance(event, AssociateRequested)
+    assert event.request.roles == {Uid("1.2"): Roles(scu=False, scp=True)}
+    assert event.request.extended == {Uid("1.2"): b"\0\1"}
+
+
+def test_a_role_that_was_not_proposed_is_not_taken_from_an_answer():
+    layer = UpperLayer(requestor=True, max_pdu_bytes=16384)
+    layer.request(
+        called_aet=AETitle("A"),
+        calling_aet=AETitle("B"),
+        contexts=CONTEXTS,
+        roles={CT: Roles(scu=True, scp=False)},
+        extended={CT: b"\1"},
+    )
+    granted = {CT: Roles(scu=True, scp=True), Uid("1.2"): Roles(scu=True, scp=True)}
+    answer = encode_accept(
+        bytes(64),
+        [NegotiatedContext(1, CT, IMPLICIT, 0)],
+        16384,
+        roles=granted,
+        extended={CT: b"\1\1\1", Uid("1.2"): b"\1"},
+        window_offered=False,
+        identity_answer=None,
+    )
+    [event] = layer.receive(answer)
+    assert isinstance(event, AssociateAccepted)
+    assert (event.roles, event.extended) == (layer.roles, layer.extended) == ({CT: Roles(True, False)}, {CT: b"\1"})
 
 
 def test_max_pdu_without_room_for_a_pdv_is_refused():

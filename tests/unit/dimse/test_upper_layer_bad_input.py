@@ -25,12 +25,14 @@ from dimse_wire import (
 )
 
 from router.dicom.uids import AETitle, Uid
-from router.dimse.associate import MAX_IDENTITY_BYTES, MAX_ITEMS, MAX_TRANSFER_SYNTAXES
+from router.dimse.associate import MAX_TRANSFER_SYNTAXES
 from router.dimse.commands import encode_command
 from router.dimse.events import Aborted, AssociateRequested, CommandReceived, DataReceived, ProposedContext
+from router.dimse.items import MAX_ITEMS
 from router.dimse.negotiation import answer_contexts
 from router.dimse.pdata import MAX_COMMAND_BYTES
 from router.dimse.upper_layer import State, UpperLayer
+from router.dimse.user_information import MAX_IDENTITY_BYTES
 from router.errors import PeerError
 
 
@@ -461,6 +463,12 @@ def test_b47_no_operations_window_is_answered_with_none():
         request(user=user_information(more=item(0x58, b"\x01\0\xff\xffshort"))),
         request(user=user_information(more=item(0x58, b"\x02\0\0\1u\xff\xffp"))),
         request(user=user_information(more=item(0x58, b"\x02\0\0\1u"))),
+        request(user=user_information(more=item(0x54, b"y"))),
+        request(user=user_information(more=item(0x54, b"\0\x051.2\1\1"))),
+        request(user=user_information(more=item(0x54, b"\0\x031.2\1"))),
+        request(user=user_information(more=item(0x54, b"\0\x031.2\1\1\1"))),
+        request(user=user_information(more=item(0x56, b""))),
+        request(user=user_information(more=item(0x56, b"\0\x041.2"))),
     ],
 )
 def test_request_whose_items_do_not_fit_is_aborted(broken):
@@ -468,7 +476,7 @@ def test_request_whose_items_do_not_fit_is_aborted(broken):
 
 
 def test_items_nobody_knows_are_skipped():
-    user = user_information(more=item(0x5A, b"x") + item(0x54, b"y") + item(0x57, b""))
+    user = user_information(more=item(0x5A, b"x") + item(0x57, b"y") + item(0x57, b""))
     [event] = acceptor().receive(request(item(0x77, b"?") + context(1), user))
     assert isinstance(event, AssociateRequested)
     assert event.request.contexts == (ProposedContext(1, CT, (IMPLICIT,)),)

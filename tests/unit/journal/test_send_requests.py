@@ -12,10 +12,12 @@ from filled_journal import NOON, ended, new_journal, numbers, put, take
 from router.dicom.uids import Uid
 from router.journal import overview, quiet_units, requests, sub_operations
 from router.journal.connection import WritingConnection
+from router.journal.moves import Patience
 from router.journal.records import QuietUnitRow
 from router.journal.send_requests import NewRequest, expire, forget, forgettable, has_overdue, state, submit
 
 DAY = 86_400.0
+PATIENCE = Patience(60.0, DAY)
 UID = Uid("1.1.99999.20250901")
 
 
@@ -157,7 +159,7 @@ def test_what_remains_when_the_time_is_up_is_failed_and_says_why(conn: WritingCo
     ask(conn, ids[1:])
     assert not has_overdue(conn, now=NOON + DAY - 1)
     assert has_overdue(conn, now=NOON + DAY)
-    assert expire(conn, now=NOON + DAY, reason="time is up").failed == 3
+    assert expire(conn, now=NOON + DAY, reason="time is up", patience=PATIENCE).failed == 3
     assert counters(conn) == (0, 0, 0, 3)
     assert counters(conn, Uid("2.25.1.7")) == (4, 0, 0, 0), "a rule's are not touched"
     assert not has_overdue(conn, now=NOON + 2 * DAY)
@@ -166,10 +168,10 @@ def test_what_remains_when_the_time_is_up_is_failed_and_says_why(conn: WritingCo
 def test_what_is_in_flight_when_the_time_is_up_is_left_to_its_attempt(conn: WritingConnection) -> None:
     ask(conn, [put(conn, n, destinations=()).instance_id for n in (1, 2)])
     [first] = take(conn, max_instances=1)
-    assert expire(conn, now=NOON + DAY, reason="time is up").failed == 1
+    assert expire(conn, now=NOON + DAY, reason="time is up", patience=PATIENCE).failed == 1
     assert counters(conn) == (1, 0, 0, 1)
     sub_operations.finish(conn, [ended(first, "remaining", reason="busy")])
-    assert expire(conn, now=NOON + DAY, reason="time is up").failed == 1
+    assert expire(conn, now=NOON + DAY, reason="time is up", patience=PATIENCE).failed == 1
     rows = conn.execute("SELECT reason FROM sub_operation ORDER BY id").fetchall()
     assert rows == [("time is up; last: busy",), ("time is up",)]
 
@@ -177,7 +179,7 @@ def test_what_is_in_flight_when_the_time_is_up_is_left_to_its_attempt(conn: Writ
 def test_a_request_is_expired_in_steps(conn: WritingConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("router.journal.send_requests.EXPIRE_ROWS", 2)
     ask(conn, [put(conn, n, destinations=()).instance_id for n in range(1, 6)])
-    steps = [expire(conn, now=NOON + DAY, reason="x") for _ in range(3)]
+    steps = [expire(conn, now=NOON + DAY, reason="x", patience=PATIENCE) for _ in range(3)]
     assert [(step.failed, step.more) for step in steps] == [(2, True), (2, True), (1, False)]
     assert counters(conn) == (0, 0, 0, 5)
 

@@ -17,6 +17,7 @@ from anyio.abc import SocketStream
 
 from router.config.model import DicomConfig, Listen, Peer
 from router.dicom.envelope import Declared, Source
+from router.scp.offer import ServicesByTitle
 from router.scp.policy import IdentityHook, ignore_identity
 from router.scp.server import StorageScp
 
@@ -133,10 +134,12 @@ class Served:
         self.callers.append(caller)
         return caller
 
-    async def associate(self, contexts: Sequence[tuple[int, str, Sequence[str]]] = ((1, CT, (EXPLICIT,)),)) -> Caller:
+    async def associate(
+        self, contexts: Sequence[tuple[int, str, Sequence[str]]] = ((1, CT, (EXPLICIT,)),), **request: Any
+    ) -> Caller:
         """Open an association and check that it is accepted."""
         caller = await self.connect()
-        await caller.send(associate_rq(contexts=contexts))
+        await caller.send(associate_rq(contexts=contexts, **request))
         kind, _ = await caller.pdu()
         assert kind == 2
         return caller
@@ -149,12 +152,13 @@ async def serving(
     peers: Mapping[str, Peer] | None = None,
     identity: IdentityHook = ignore_identity,
     clock: Any = None,
+    services: ServicesByTitle | None = None,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """Run a Storage SCP called SENDRS with these settings of `[dicom]`; cancelled at the end."""
     config = msgspec.structs.replace(DicomConfig(listen=Listen("127.0.0.1", 0)), **settings)
     clocks = {} if clock is None else {"clock": clock}
-    scp = StorageScp(config, peers or {}, door, identity=identity, **clocks)
+    scp = StorageScp(config, peers or {}, door, services or {}, identity=identity, **clocks)
     stopped = anyio.Event()
     async with anyio.create_task_group() as tasks:
 

@@ -8,21 +8,15 @@ from typing import Any, cast
 import npi_samples
 import pytest
 from filled_journal import new_journal
+from npi_journal import JournalInMemory
 from npi_samples import SOP_CLASSES, VARIANTS, query_value, uid_of
 
 from router.dicom.attributes import AttributePath, attribute_path, path_name, vr_of
-from router.dicom.envelope import Declared, Source
-from router.dicom.header import HeaderScanner
 from router.dicom.matcher import MatchOptions
 from router.dicom.non_patient import CATEGORIES, Usage
-from router.dicom.part10 import PrefaceReader
 from router.dicom.uids import Uid
-from router.ingest.non_patient_facts import read_non_patient, wanted_of
 from router.journal import non_patient
-from router.journal.acceptance import accept
-from router.journal.connection import WritingConnection
 from router.journal.journal import Journal
-from router.journal.records import Acceptance, InstanceRow
 from router.search import Asked, BadKeys, TooMany
 from router.search.non_patient import NonPatientIndex, plan_non_patient
 from router.store.files import Store
@@ -40,29 +34,6 @@ KEYS = [
     for key in category.tables[sop_class]
     if key.usage is not Usage.RETURNED and key.path[0] not in EVERY
 ]
-
-
-class JournalInMemory:
-    """A journal that is asked and written to at once."""
-
-    def __init__(self, conn: WritingConnection):
-        self.conn = conn
-
-    async def search(self, query: Any) -> Any:
-        return query(self.conn)
-
-    def put(self, file: bytes) -> None:
-        """Journal an instance as it is when it is received."""
-        reader = PrefaceReader()
-        content = reader.feed(file)
-        assert reader.declared is not None
-        declared: Declared = reader.declared
-        scanner = HeaderScanner(declared.transfer_syntax_uid, wanted_of(declared.sop_class_uid) | {(0x00080018,)})
-        scanner.feed(content)
-        digest = len(file).to_bytes(32, "big")
-        row = InstanceRow(declared, Source("C-STORE", "::1"), f"1/{hash(file)}.dcm", 1, len(content), digest, 1.0)
-        keys = read_non_patient(declared, scanner.finish())
-        accept(self.conn, Acceptance(None, None, row, (), (), keys))
 
 
 def index_of(journal: JournalInMemory) -> NonPatientIndex:

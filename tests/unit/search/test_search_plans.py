@@ -14,6 +14,7 @@ from router.search import Level, Scope
 
 STUDY = Scope(study=Uid("1.2.1"))
 FREQUENT = [
+    (Level.PATIENT, Scope(), {"PatientID": "P1"}),
     (Level.STUDY, Scope(), {"PatientID": "P1"}),
     (Level.STUDY, Scope(), {"PatientID": "P1*"}),
     (Level.STUDY, Scope(), {"AccessionNumber": "A1"}),

@@ -15,8 +15,10 @@ from router.config.load import load_config
 from router.config.model import Config, HttpConfig
 from router.dicom import compose, metadata
 from router.dicom.attributes import AttributePath, path_name
+from router.dicom.commitment import MAX_REFERENCES
 from router.dicom.non_patient import CATEGORIES
 from router.dicom.sub_operation_status import FAILURE, PENDING, SUCCESS, WARNING
+from router.dicomweb import commitment_module
 from router.dicomweb.media_types import DICOM_JSON
 from router.dicomweb.metadata_parts import MAX_DATA_SET_BYTES, MAX_METADATA_BYTES, MAX_OBJECTS
 from router.dicomweb.multipart import PartLimits
@@ -27,11 +29,14 @@ from router.http_server import MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, MAX_
 from router.journal.readers import READ_LIMIT_S
 from router.search.levels import Entity, entity_of
 from router.search.plan import MATCHED
+from router.web import commitment
 from router.web.app import DEFAULT_LIMITS
 from router.web.body import IDLE_S, MIN_BYTES_PER_S
 from router.web.bulk_parts import MAX_VALUES
 from router.web.capabilities import CAPABILITIES, DocumentedRoute, documented
+from router.web.commitment import commitment_routes
 from router.web.intake_metadata import MAX_INSTANCES
+from router.web.module_body import LARGE_AT_ONCE, LARGE_S, SMALL_BYTES
 from router.web.npi import npi_routes
 from router.web.retrieve import retrieve_routes
 from router.web.search import MAX_RESULTS, MAX_WHOLE_RESULTS, search_routes
@@ -48,7 +53,16 @@ MACROS = {
     "code": ("CodeValue", "LongCodeValue", "URNCodeValue", "CodingSchemeDesignator", "CodingSchemeVersion"),
     "instance": ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
 }
-TRANSACTIONS = ("Retrieve Capabilities", "Retrieve", "Store", "Search", "Send", "Check Send Result")
+TRANSACTIONS = (
+    "Retrieve Capabilities",
+    "Retrieve",
+    "Store",
+    "Search",
+    "Send",
+    "Check Send Result",
+    "Storage Commitment Request",
+    "Storage Commitment Result Check",
+)
 MODULE = b'[{"00000900": {"vr": "US", "Value": [0]}}]'
 ANSWERS: Mapping[str, tuple[bytes, Sequence[int]]] = {
     "`200` with the module": (MODULE, [200]),
@@ -87,6 +101,7 @@ def routes() -> list[DocumentedRoute]:
         *search_routes("", NOTHING),
         *retrieve_routes("", NOTHING, NOTHING),
         *send_routes("", NOTHING, NOTHING, dict, config),
+        *commitment_routes("", NOTHING, config.http),
         *npi_routes(config, NOTHING, DEFAULT_LIMITS, lambda: NOTHING, NOTHING, NOTHING, NOTHING, dict),
     ]
 
@@ -110,6 +125,9 @@ def limits() -> list[str]:
         "Bulkdata of an instance": f"{MAX_VALUES} values; each can be had by itself",
         "Send": f"{HttpConfig().max_send_instances:,} instances (`[http] max_send_instances`);"
         f" {POLLS_PER_S:g} questions a second for one request and caller, {POLLS_AT_ONCE} at once",
+        "Storage Commitment": f"{MAX_REFERENCES:,} instances, {commitment_module.MAX_BYTES // mib} MiB a request;"
+        f" {LARGE_AT_ONCE} of more than {SMALL_BYTES // kib} KiB at once, {LARGE_S:g} s each;"
+        f" {commitment.POLLS_PER_S:g} questions a second for one result and caller, {commitment.POLLS_AT_ONCE} at once",
     }
     return [f"| {what} | {value} |" for what, value in rows.items()]
 
