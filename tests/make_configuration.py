@@ -169,10 +169,10 @@ def _key(cls: type, field: inspect.Field, comment: str) -> Key:
 
 
 def docstrings(cls: type) -> dict[str, str]:
-    """Read the docstrings of a struct's attributes: the text that stands behind each annotation."""
+    """Read the docstrings of a struct's attributes, inherited ones too: the text that stands behind each annotation."""
+    found = docstrings(cls.__base__) if cls.__base__ not in (None, msgspec.Struct) else {}
     [tree] = ast.parse(python_inspect.getsource(cls)).body
     assert isinstance(tree, ast.ClassDef)
-    found = {}
     for field, below in zip(tree.body, tree.body[1:], strict=False):
         if (
             isinstance(field, ast.AnnAssign)

@@ -1,7 +1,7 @@
 """Build one executable file that needs no Python: `python packaging/binary/build.py [--out DIR]`.
 
 PyInstaller freezes the wheel with the Python that runs this script, which must have its shared library (Debian:
-libpython3.11). docs/decisions/0008-one-file.md says why it is that.
+libpython3.11). docs/decisions/0008-packages.md says why it is that.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     out = arguments.parse_args().out.absolute()
     with tempfile.TemporaryDirectory(prefix="sendrs-binary-") as folder:
         built = build(Path(folder))
-        run(built, "version")
+        run(built, "version", at=Path(folder))
         out.mkdir(parents=True, exist_ok=True)
         shutil.copy(built, out / "sendrs.new")
     (out / "sendrs.new").replace(out / "sendrs")
@@ -47,19 +47,20 @@ def build(work: Path) -> Path:
     """Build in the empty folder `work`; gives the path of the file."""
     venv.create(work / "venv", with_pip=True)
     python = work / "venv/bin/python"
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYINSTALLER, ROOT)
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYINSTALLER, ROOT, at=work)
     script = work / "sendrs.py"
     script.write_text(START)
     left_out = [f"--exclude-module={name}" for name in LEFT_OUT]
     places = ["--distpath", work, "--workpath", work / "work", "--specpath", work]
-    run(python, "-m", "PyInstaller", "--onefile", "--strip", *COLLECTED, *left_out, *places, script)
+    run(python, "-m", "PyInstaller", "--onefile", "--strip", *COLLECTED, *left_out, *places, script, at=work)
     return work / "sendrs"
 
 
-def run(*command: str | Path) -> None:
-    """Run a command; when it fails, show what it said and end."""
+def run(*command: str | Path, at: Path) -> None:
+    """Run a command in the folder `at`, which must not be the checkout; when it fails, show what it said and end."""
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
+    words = list(map(str, command))
+    done = subprocess.run(words, cwd=at, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = f"{done.stdout}{done.stderr}"[-6000:]
         sys.exit(f"{' '.join(map(str, command))}\n{said}failed with exit code {done.returncode}")

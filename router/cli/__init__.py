@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
 def make_app(names: Sequence[str]) -> typer.Typer:
     """Build the command line with the commands `names`."""
     app = typer.Typer(
-        help="A DICOM router: takes instances in by C-STORE and STOW-RS, keeps them safely, sends them on by rules.",
+        help="A DICOM router: takes instances in, keeps them safely, sends them on by rules or when asked.",
         epilog="Begin with: sendrs demo",
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -33,6 +33,8 @@ def commitments(
     """List requests for storage commitment.
 
     With what waits to be reported to who asked, and why it could not be. The newest come first.
+
+    For example: sendrs commitments --open
     """
     loaded = load_config(config)
     found = read_journal(

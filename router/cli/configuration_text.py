@@ -68,8 +68,9 @@ def configuration_text(shipped: str, values: Values) -> str:
 
 
 def rule_text(shipped: str, values: Values) -> str:
-    """Put the destination into the text of a shipped rule."""
-    return re.sub(r"(?m)^send = \[.*\]$", f'send = ["{values.destination.name}"]', shipped)
+    """Put the destination into the text of the shipped rule that sends everything to the archive."""
+    name = values.destination.name
+    return re.sub(r"(?m)^send = \[.*\]$", f'send = ["{name}"]', shipped).replace("the archive", f"the {name}")
 
 
 def _set(lines: list[str], table: str, keys: Keys, *, name: str = "") -> None:

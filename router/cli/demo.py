@@ -98,7 +98,10 @@ class Proof:
 def demo(
     stay: Annotated[bool, typer.Option("--stay", help="Keep everything running afterwards, until Ctrl-C.")] = False,
 ) -> int:
-    """Send sample studies through a router of their own, and prove that they arrive unchanged."""
+    """Send sample studies through a router of their own, and prove that they arrive unchanged.
+
+    For example: sendrs demo --stay
+    """
     folder = Path(tempfile.mkdtemp(prefix="sendrs-demo-"))
     with (folder / "receivers.log").open("w") as log:
         set_up_logging(LogConfig(), log)

@@ -40,6 +40,8 @@ def explain(
     """Say which rules fire for a file, and why.
 
     A file out of our own store brings its sender; others are taken as sent by --from.
+
+    For example: sendrs explain image.dcm --from CT1
     """
     loaded = load_config(config)
     book = load_rules(loaded.rules.path, loaded.destinations)

@@ -142,7 +142,8 @@ def _senders(given: list[str] | None, ask: bool) -> tuple[Sender, ...]:
 
 def _write(folder: Path, values: Values) -> ExitCode:
     """Write the files and load them; takes back what does not load."""
-    config, rule = folder / HERE, folder / "rules" / FIRST_RULE
+    config = folder / HERE
+    rule = folder / "rules" / FIRST_RULE.replace("archive", values.destination.name)
     texts = {
         config: configuration_text(shipped("router.toml").read_text(encoding="utf-8"), values),
         rule: rule_text(shipped("rules").joinpath("examples", FIRST_RULE).read_text(encoding="utf-8"), values),

@@ -37,6 +37,8 @@ def jobs(
     """List send jobs, or show one in detail.
 
     The newest come first; one is shown with each of its instances and each attempt.
+
+    For example: sendrs jobs --destination archive --limit 50
     """
     loaded = load_config(config)
     if transaction_uid is None:
@@ -65,6 +67,8 @@ def unrouted(config: ConfigOption, limit: LimitOption = 100, as_json: JsonOption
     """List the instances that no rule sent on.
 
     They are kept. The newest come first.
+
+    For example: sendrs unrouted --json
     """
     loaded = load_config(config)
     found = read_journal(loaded.state.path, lambda conn: overview.unrouted(conn, limit=limit))
@@ -89,6 +93,8 @@ def parked(
     """List what could not be delivered, and why.
 
     It is kept and waits for a person. The newest come first.
+
+    For example: sendrs parked --destination archive
     """
     loaded = load_config(config)
     found = read_journal(loaded.state.path, lambda conn: overview.parked(conn, destination=destination, limit=limit))

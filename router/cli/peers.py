@@ -22,6 +22,8 @@ def peers(config: ConfigOption, as_json: JsonOption = False) -> int:
     """List callers that were turned away because they are not registered.
 
     The running router remembers the last hundred. The lines below the list, pasted into router.toml, let them in.
+
+    For example: sendrs peers
     """
     loaded = load_config(config)
     check_readable(loaded.state.path)

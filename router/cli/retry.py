@@ -30,6 +30,8 @@ def retry(config: ConfigOption, destination: DestinationOption = None, as_json: 
     """Try again what is parked.
 
     Mend what stood against it first: see sendrs parked. A router that is not running sends it after its next start.
+
+    For example: sendrs retry --destination archive
     """
     loaded = load_config(config)
     parked = read_journal(loaded.state.path, destinations_with_parked)

@@ -28,6 +28,8 @@ def serve(config: ConfigOption) -> int:
     """Run the router.
 
     SIGTERM or Ctrl-C ends it, SIGHUP makes it read rules and destinations again.
+
+    For example: sendrs serve --config /etc/sendrs/router.toml
     """
     loaded = load_config(config)
     set_up_logging(loaded.log)

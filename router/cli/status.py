@@ -38,7 +38,10 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def status(config: ConfigOption, as_json: JsonOption = False) -> int:
-    """Show how the router and its destinations are."""
+    """Show how the router and its destinations are.
+
+    For example: sendrs status --json
+    """
     loaded = load_config(config)
     found = _read(loaded)
     if as_json:

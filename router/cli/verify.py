@@ -30,6 +30,8 @@ def verify(
 
     Each row has its file, each file its row, each hash is right. Runs beside a running router too. Exit code 1 when
     something does not agree.
+
+    For example: sendrs verify --quick
     """
     loaded = load_config(config)
     state = loaded.state.path

@@ -9,6 +9,9 @@ from router.cli.exits import ExitCode
 
 
 def version() -> int:
-    """Print the version."""
+    """Print the version.
+
+    For example: sendrs version
+    """
     print(f"sendrs {version_of('sendrs')} (Python {platform.python_version()})")
     return ExitCode.OK

@@ -153,36 +153,25 @@ class StowReach(msgspec.Struct, frozen=True, kw_only=True):
     """`[destinations.<name>.stow_rs]`: the STOW-RS origin server of a destination with kind = "dimse"."""
 
     url: UrlText
-    """Its base URI, without a slash at its end."""
+    """Its base URI, without /studies and without a slash at its end."""
     connections: Concurrency = 2
     batch_instances: Count = 100
+    """Instances in one request, at most: what a server has to hold, and what a failure repeats ..."""
     batch_bytes: InstanceBytes = 64 * 1024**2
+    """... and bytes; an instance larger than this goes alone."""
     connect_s: Timeout = 10.0
     answer_s: Timeout = 300.0
     headers: dict[HeaderName, HeaderValue] = msgspec.field(default_factory=dict)
+    """Sent with each request. Secrets come from `bearer_token_file`."""
     bearer_token_file: Path | None = None
     ca_file: Path | None = None
     empty_200: Literal["uncertain", "accept"] = "uncertain"
+    """A 200 that names no instance is not a success, unless "accept" (then: completed with a warning)."""
 
 
 class StoreReach(msgspec.Struct, frozen=True, kw_only=True):
     """`[destinations.<name>.c_store]`: the C-STORE SCP of a destination with kind = "stow-rs"."""
 
-    host: HostText
-    port: Port = 104
-    calling_aet: OptionalAETitle = ""
-    associations: Concurrency = 2
-    max_pdu_bytes: PduBytes = 131_072
-    connect_s: Timeout = 10.0
-    answer_s: Timeout = 60.0
-    idle_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
-
-
-class DimseDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dimse"):
-    """`[destinations.<name>]` with kind = "dimse": a C-STORE SCP."""
-
-    name: str
-    ae_title: AETitleText
     host: HostText
     port: Port = 104
     calling_aet: OptionalAETitle = ""
@@ -195,6 +184,13 @@ class DimseDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
     """Longest wait for one answer (association, C-STORE-RSP) and for one write to be taken."""
     idle_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
     """An association without work is released after so long."""
+
+
+class DimseDestination(StoreReach, frozen=True, kw_only=True, tag_field="kind", tag="dimse"):
+    """`[destinations.<name>]` with kind = "dimse": a C-STORE SCP."""
+
+    name: str
+    ae_title: AETitleText
     send_rs: bool = True
     """May be asked for by SEND-RS; rules may send to it in any case."""
     aliases: list[UrlText] = msgspec.field(default_factory=list)
@@ -210,25 +206,10 @@ class DimseDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
     """Longest wait for that commitment."""
 
 
-class StowDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="stow-rs"):
+class StowDestination(StowReach, frozen=True, kw_only=True, tag_field="kind", tag="stow-rs"):
     """`[destinations.<name>]` with kind = "stow-rs": a STOW-RS origin server; `url` is its base URI."""
 
     name: str
-    url: UrlText
-    """Its base URI, without /studies and without a slash at its end."""
-    connections: Concurrency = 2
-    batch_instances: Count = 100
-    """Instances in one request, at most: what a server has to hold, and what a failure repeats ..."""
-    batch_bytes: InstanceBytes = 64 * 1024**2
-    """... and bytes; an instance larger than this goes alone."""
-    connect_s: Timeout = 10.0
-    answer_s: Timeout = 300.0
-    headers: dict[HeaderName, HeaderValue] = msgspec.field(default_factory=dict)
-    """Sent with each request. Secrets come from `bearer_token_file`."""
-    bearer_token_file: Path | None = None
-    ca_file: Path | None = None
-    empty_200: Literal["uncertain", "accept"] = "uncertain"
-    """A 200 that names no instance is not a success, unless "accept" (then: completed with a warning)."""
     send_rs: bool = True
     """May be asked for by SEND-RS; rules may send to it in any case."""
     aliases: list[UrlText] = msgspec.field(default_factory=list)

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 import anyio
-import msgspec
 import structlog
 
-from router.config.model import DimseDestination
+from router.config.model import DimseDestination, StoreReach
 from router.delivery.contents import Contents
 from router.delivery.cstore_association import AssociationLost, StoreAssociation, refusal
 from router.delivery.cstore_contexts import Need, needs_of, propose
@@ -43,19 +42,11 @@ LEARNT_S = 600.0
 MAX_REFUSALS_NOTED = 1000
 
 
-class StorePeer(msgspec.Struct, frozen=True, kw_only=True):
-    """The C-STORE SCP of a destination of another kind; each field as `DimseDestination` has it."""
+class StorePeer(StoreReach, frozen=True, kw_only=True):
+    """The C-STORE SCP of a destination of another kind."""
 
     name: str
     ae_title: str
-    host: str
-    port: int
-    calling_aet: str
-    associations: int
-    max_pdu_bytes: int
-    connect_s: float
-    answer_s: float
-    idle_s: float
 
 
 class CStoreCourier:

@@ -51,7 +51,7 @@ def _store_peer(destination: DimseDestination | StowDestination) -> DimseDestina
     return StorePeer(name=destination.name, ae_title=ae_title_of(destination), **reach)
 
 
-def _stow_reach(destination: DimseDestination | StowDestination) -> StowDestination | StowReach:
+def _stow_reach(destination: DimseDestination | StowDestination) -> StowReach:
     if isinstance(destination, StowDestination):
         return destination
     assert destination.stow_rs is not None, "the configuration was checked"

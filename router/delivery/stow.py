@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from router.config.model import StowDestination, StowReach
+from router.config.model import StowReach
 from router.delivery.stow_answer import judge
 from router.delivery.stow_body import DataSets, StowBody, Unsendable
 from router.delivery.stow_targets import STUDIES, by_target, resource_of, resource_url
@@ -31,7 +31,7 @@ _SAYS_NO = (401, 403, 404, 407)
 class StowCourier:
     """A `sending.Courier` for a STOW-RS destination; `data_sets` is the store."""
 
-    def __init__(self, destination: StowDestination | StowReach, data_sets: DataSets):
+    def __init__(self, destination: StowReach, data_sets: DataSets):
         self._destination, self._data_sets = destination, data_sets
         # A server that names no instance in its answer says of a batch only that something of it was stored.
         self.batch_instances = 1 if destination.empty_200 == "accept" else destination.batch_instances
@@ -66,7 +66,7 @@ class StowCourier:
 class StowSession:
     """A `sending.Session`: one HTTP connection."""
 
-    def __init__(self, destination: StowDestination | StowReach, data_sets: DataSets):
+    def __init__(self, destination: StowReach, data_sets: DataSets):
         self._destination, self._data_sets = destination, data_sets
         self._client = _client(destination)
 
@@ -116,9 +116,9 @@ class StowSession:
         return judgement.outcomes, judgement.again
 
 
-def _client(destination: StowDestination | StowReach) -> HttpClient:
+def _client(destination: StowReach) -> HttpClient:
     return HttpClient(connect_s=destination.connect_s, answer_s=destination.answer_s, ca_file=destination.ca_file)
 
 
-async def _headers(destination: StowDestination | StowReach, ours: dict[str, str]) -> dict[str, str]:
+async def _headers(destination: StowReach, ours: dict[str, str]) -> dict[str, str]:
     return await request_headers(ours, configured=destination.headers, token_file=destination.bearer_token_file)

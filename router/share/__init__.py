@@ -5,6 +5,7 @@ A wheel carries them in this folder (pyproject.toml, force-include); a checkout 
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,6 +21,5 @@ def shipped(name: Literal["router.toml", "rules"]) -> Path:
     for place in _PLACES:
         if (place / name).exists():
             return place / name
-    raise FileNotFoundError(
-        f"{_HERE / name} is not there: this installation of sendrs is not whole, install it again", str(_HERE / name)
-    )
+    problem = "this installation of sendrs is not whole, install it again; missing"
+    raise FileNotFoundError(errno.ENOENT, problem, str(_HERE / name))

@@ -39,15 +39,20 @@ class Debian:
         return [*spaces, "sh", "-c", inside, str(self.root), *chroot]
 
     def run(
-        self, *command: str | Path, user: str = "root", check: bool = True, env: dict[str, str] | None = None
+        self,
+        *command: str | Path,
+        user: str = "root",
+        network: bool = False,
+        check: bool = True,
+        env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         clean = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
-        return run(self.enter(command, user=user, network=False), check=check, env={**clean, **(env or {})})
+        return run(self.enter(command, user=user, network=network), check=check, env={**clean, **(env or {})})
 
     def install(self, package: Path, *options: str) -> str:
         """Install or upgrade to a .deb, with dpkg alone; gives what it said."""
         shutil.copyfile(package, self.root / "root" / package.name)
-        return self.run("dpkg", *options, "--install", f"/root/{package.name}").stdout
+        return self.run("dpkg", "--force-unsafe-io", *options, "--install", f"/root/{package.name}").stdout
 
     def owner_and_mode(self, path: str) -> str:
         return self.run("stat", "--format=%U:%G %a", path).stdout.strip()
@@ -120,8 +125,9 @@ def build_package(out: Path) -> Path:
     return Path(said.splitlines()[-1])
 
 
-def older(package: Path, out: Path) -> Path:
-    """Make of a package that of an earlier release: another version, and another default configuration."""
+def make_older(package: Path) -> Path:
+    """Make of a package, beside it, that of an earlier release: another version, and another default configuration."""
+    out = package.parent
     tree = out / "older"
     run(["dpkg-deb", "--raw-extract", package, tree])
     control = tree / "DEBIAN/control"

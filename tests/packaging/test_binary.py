@@ -44,8 +44,8 @@ def bare(folder: Path) -> dict[str, str]:
 
 def test_it_tells_its_version_and_has_every_command(sendrs: list[str], bare: dict[str, str]) -> None:
     assert run([*sendrs, "version"], env=bare).stdout.startswith("sendrs 0")
-    for name in COMMANDS:
-        assert run([*sendrs, name, "--help"], env=bare).stdout.startswith("Usage: sendrs "), name
+    said = run([*sendrs, "--help"], env=bare).stdout  # which imports them all
+    assert [name for name in COMMANDS if f"\n  {name} " not in said] == []
 
 
 def test_it_forwards_what_dcmsend_sends(sendrs: list[str], bare: dict[str, str], folder: Path) -> None:

@@ -6,6 +6,7 @@ As root only. It builds the package and makes the Debian once, in about a minute
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import socket
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debian import PATH, Debian, build_package, debootstrap, need_root, older
+from debian import PATH, Debian, build_package, debootstrap, make_older, need_root
 from installed import DELIVER_S, NOBODY, TO_ARCHIVE, archive_at, assert_arrived, run, send
 from peers import Process, StoreScp, free_port, require, wait_until, with_defaults
 
@@ -27,6 +28,7 @@ from router.cli.samples import ct_series
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
 CONFIG_FILE = "etc/sendrs/router.toml"
+ASKED_WHILE_IT_RUNS = (["jobs"], ["unrouted"], ["parked"], ["commitments"], ["peers"], ["echo", "archive"], ["check"])
 RULE_FILE = "etc/sendrs/rules/10-archive.toml"
 
 
@@ -35,6 +37,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of this checkout."""
     need_root()
     return build_package(tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="module")
+def older(package: Path) -> Path:
+    """The package of an earlier release: another version, and another default configuration."""
+    return make_older(package)
 
 
 @pytest.fixture(scope="module")
@@ -158,16 +166,21 @@ def test_the_installed_router_forwards_what_dcmsend_sends(package: Path, debian:
             send(slices, service.dicom_port)
             wait_until(lambda: len(archive.files()) >= len(slices), DELIVER_S, f"{len(slices)} files")
             wait_until(lambda: waiting(debian) == 0, DELIVER_S, "an empty queue")
+            for command in ASKED_WHILE_IT_RUNS:
+                asked = debian.run("sendrs", *command, "--config", f"/{CONFIG_FILE}", user="sendrs", network=True)
+                assert "Traceback" not in asked.stdout
             assert service.stop() == 0
         assert_arrived(slices, archive)
+    debian.run("sendrs", "verify", "--config", f"/{CONFIG_FILE}", user="sendrs")
     assert (debian.root / "var/lib/sendrs/journal.db").stat().st_mode & 0o007 == 0, "the journal is for everybody"
 
 
 def test_every_command_runs_in_the_installed_package(package: Path, debian: Debian) -> None:
     debian.install(package)
     assert debian.run("sendrs", "version").stdout.startswith("sendrs 0")
+    helps = debian.run("sh", "-c", 'for name; do sendrs "$name" --help; done', "sh", *COMMANDS).stdout
+    assert re.findall(r"^Usage: sendrs ([a-z]+)", helps, re.MULTILINE) == list(COMMANDS)
     for name in COMMANDS:
-        assert debian.run("sendrs", name, "--help").stdout.startswith("Usage: sendrs "), name
         assert debian.exists(f"/usr/share/man/man1/sendrs-{name}.1.gz"), f"no manual page of {name}"
     for shell in ("bash", "zsh", "fish"):
         assert "sendrs" in debian.run("sendrs", "completion", shell).stdout
@@ -175,10 +188,12 @@ def test_every_command_runs_in_the_installed_package(package: Path, debian: Debi
     assert "Verified" in run(demo, env={"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}).stdout
 
 
-def test_an_upgrade_keeps_the_queue_and_the_configuration(package: Path, debian: Debian, tmp_path: Path) -> None:
+def test_an_upgrade_keeps_the_queue_and_the_configuration(
+    package: Path, older: Path, debian: Debian, tmp_path: Path
+) -> None:
     """The destination is down before the upgrade and up after it: everything arrives. The old router runs meanwhile."""
     debian.pretend_systemd()
-    debian.install(older(package, tmp_path))
+    debian.install(older)
     assert debian.asked_of_systemd() == ["start"]
     slices = list(ct_series(tmp_path / "slices", 10, rows=96, columns=74))
     archive = StoreScp(tmp_path / "archive")
@@ -200,9 +215,9 @@ def test_an_upgrade_keeps_the_queue_and_the_configuration(package: Path, debian:
 
 
 def test_an_upgrade_brings_the_new_default_configuration_to_who_changed_nothing(
-    package: Path, debian: Debian, tmp_path: Path
+    package: Path, older: Path, debian: Debian
 ) -> None:
-    debian.install(older(package, tmp_path))
+    debian.install(older)
     (debian.root / "usr/lib/sendrs/router/__pycache__/gone.cpython-311.pyc").write_bytes(b"of a module that is no more")
     debian.install(package)
     assert "0.0.9" not in (debian.root / CONFIG_FILE).read_text()

@@ -67,7 +67,9 @@ def test_a_url_is_a_web_destination(tmp_path: Path) -> None:
     assert isinstance(cloud, StowDestination)
     assert cloud.url == "https://pacs.example/dicom-web"
     assert config.state.path == tmp_path / "state"
-    assert load_rules(config.rules.path, config.destinations).rules[0].send == ("cloud",)
+    (rule,) = load_rules(config.rules.path, config.destinations).rules
+    assert (rule.name, rule.send) == ("Everything to the cloud", ("cloud",))
+    assert [path.name for path in (tmp_path / "rules").iterdir()] == ["10-everything-to-the-cloud.toml"]
 
 
 def test_into_another_folder_whose_next_commands_name_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

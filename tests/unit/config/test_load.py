@@ -295,8 +295,8 @@ ROWS = {
     "missing keys": (
         '[destinations.archive]\nkind = "dimse"\n[peers.ct]\n',
         [
-            "router.toml:1: [destinations.archive]: ae_title is missing",
             "router.toml:1: [destinations.archive]: host is missing",
+            "router.toml:1: [destinations.archive]: ae_title is missing",
             "router.toml:3: [peers.ct]: ae_title is missing",
             "router.toml:3: [peers.ct]: address is missing",
         ],
