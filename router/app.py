@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 
 import anyio
 import structlog
-from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from router.commitment.confirming import Confirmations
 from router.commitment.desk import CommitmentDesk
 from router.commitment.language import Asker
-from router.config.model import Config, Destination, DimseUpstream, WebUpstream
+from router.config.model import Config, Destination
 from router.control.language import socket_of
 from router.control.server import serve_control
 from router.delivery.commitment_askers import asker_named, asker_of
 from router.delivery.commitment_report import ReportCourier
 from router.delivery.mechanisms import courier_for
-from router.delivery.proxy_upstreams import find_client, proxied_sends, send_client
-from router.dicom.uids import AETitle
+from router.delivery.proxy_upstreams import proxied_sends
 from router.errors import ConfigErrors
+from router.fronts import Core, dimse_services, web_app
 from router.http_server import serve_http
 from router.ingest.sweep import sweep
 from router.ingest.visit import Ingest
@@ -36,32 +33,16 @@ from router.journal.glance import MOST_COUNTED, glance
 from router.journal.journal import Journal
 from router.net.callers import Callers
 from router.rules import RuleBook, load_rules
-from router.scp.commitment import CommitmentScp
-from router.scp.find import FindService
-from router.scp.get import GetService
-from router.scp.move import MoveService
-from router.scp.proxy_move import ProxyMove
 from router.scp.server import StorageScp
-from router.scp.service import DimseService
 from router.search import Index
-from router.search.located import located
 from router.search.non_patient import NonPatientIndex
 from router.sending import expiry, quiet
 from router.sending.clock import WallClock
 from router.sending.lanes import Lanes
-from router.sending.proxied import ProxiedRequests
 from router.sending.requests import SendRequests
 from router.sending.retry import instance_retry_at
 from router.service_manager import ServiceManager, extend_start, keep_alive
 from router.store.files import Store
-from router.web.app import DEFAULT_LIMITS, make_app
-from router.web.commitment import commitment_collection_routes, commitment_routes
-from router.web.hosts import our_names
-from router.web.npi import npi_collection_routes, npi_routes
-from router.web.proxy_send import Upstream, proxy_routes
-from router.web.retrieve import retrieve_routes
-from router.web.search import search_routes
-from router.web.send import collection_routes, send_routes
 
 log = structlog.get_logger()
 
@@ -99,13 +80,9 @@ class _Daemon:
     ) -> None:
         self._config, self._book, self._reload = config, book, reload
         self._manager, self._not_reloaded = manager, False
-        self._journal = journal
-        self._index, self._non_patient = Index(journal, store), NonPatientIndex(journal, store)
+        self._journal, self._store = journal, store
         self._lanes = Lanes(
             config, journal, lambda destination, now: courier_for(destination, now.dicom.ae_title, store)
-        )
-        self._requests = SendRequests(
-            journal, self._lanes.wake, lambda: self._config, hurry=self._lanes.hurry, let_go=self._lanes.let_go
         )
         self._ingest = Ingest(store, journal, lambda: self._book, config, wake=self._lanes.wake)
         self._confirmations = Confirmations(
@@ -125,11 +102,24 @@ class _Daemon:
             confirmations=self._confirmations.reported,
             clock=WallClock(),
         )
-        self._store = store
-        self._scp = StorageScp(config.dicom, config.peers, self._ingest, self._services(config))
-        self._callers = Callers(config.peers)
         self._proxied = proxied_sends(journal, lambda: self._config, clock=WallClock())
-        self._app = self._make_app(self._requests)
+        self._callers = Callers(config.peers)
+        self._core = Core(
+            journal=journal,
+            store=store,
+            index=Index(journal, store),
+            non_patient=NonPatientIndex(journal, store),
+            ingest=self._ingest,
+            requests=SendRequests(
+                journal, self._lanes.wake, lambda: self._config, hurry=self._lanes.hurry, let_go=self._lanes.let_go
+            ),
+            proxied=self._proxied,
+            desk=self._desk,
+            config=lambda: self._config,
+            callers=lambda: self._callers,
+        )
+        self._scp = StorageScp(config.dicom, config.peers, self._ingest, dimse_services(self._core, config))
+        self._app = web_app(self._core, config)
         self._http_stop = anyio.Event()
 
     async def run(self) -> None:
@@ -166,95 +156,6 @@ class _Daemon:
                 self._stop_fronts(fronts.cancel_scope)
             await self._lanes.drain(DRAIN_S)
             parts.cancel_scope.cancel()
-
-    def _make_app(self, requests: SendRequests) -> ASGIApp:
-        config, store = self._config, self._store
-        base_path = config.http.base_path
-        index, non_patient = self._index, self._non_patient
-
-        def destinations() -> Mapping[str, Destination]:
-            return self._config.destinations
-
-        return make_app(
-            config.http,
-            self._ingest,
-            may_call=lambda address: self._callers.allows_request(address),
-            is_our_host=our_names(config.http.names, config.http.public_url),
-            open_spool=store.spool,
-            services=[
-                *search_routes(base_path, index),
-                *send_routes(base_path, index, requests, destinations, config),
-                *retrieve_routes(base_path, index, store),
-                *commitment_routes(base_path, self._desk.commitments, config.http),
-                *npi_routes(
-                    config, self._ingest, DEFAULT_LIMITS, store.spool, non_patient, store, requests, destinations
-                ),
-            ],
-            hidden=[
-                *collection_routes(base_path),
-                *npi_collection_routes(base_path),
-                *commitment_collection_routes(base_path),
-                *self._proxy_routes(requests),
-            ],
-        )
-
-    def _proxy_routes(self, requests: SendRequests) -> list[Route]:
-        """Make the web services of archives that have DIMSE only, each below a base path of its own."""
-        config, routes = self._config, list[Route]()
-        proxied = ProxiedRequests(self._journal, self._proxied.wake, lambda: self._config)
-        for name, proxy in config.proxies.items():
-            if isinstance(proxy.upstream, DimseUpstream):
-                path = proxy.base_path
-                upstream = Upstream(name, partial(find_client, proxy.upstream, config.dicom.ae_title))
-                more = commitment_routes(path, self._desk.commitments, config.http, proxy=name)
-                routes += commitment_collection_routes(path)
-                routes += proxy_routes(
-                    path, upstream, requests, proxied, lambda: self._config.destinations, config, more=more
-                )
-        return routes
-
-    def _services(self, config: Config) -> dict[AETitle, list[DimseService]]:
-        """Say what is offered over DIMSE, besides Storage, to those who call each AE title of ours."""
-        commitments, reporting = self._desk.commitments, self._desk.reporting
-        services: dict[AETitle, list[DimseService]] = {
-            AETitle(config.dicom.ae_title): [
-                self._find_service(),
-                *self._retrieve_services(),
-                CommitmentScp(commitments, reporting),
-            ],
-            **self._proxy_moves(),
-        }
-        for name, proxy in config.proxies.items():
-            if isinstance(proxy.upstream, WebUpstream):
-                services[AETitle(proxy.ae_title)].append(CommitmentScp(commitments, reporting, proxy=name))
-        return services
-
-    def _find_service(self) -> FindService:
-        return FindService(self._index, self._non_patient, max_results=lambda: self._config.dicom.max_find_results)
-
-    def _retrieve_services(self) -> list[DimseService]:
-        """Make C-MOVE and C-GET of what is stored here."""
-        index, non_patient = self._index, self._non_patient
-        return [
-            MoveService(index, non_patient, self._requests, lambda: self._config),
-            GetService(index, non_patient, self._store, partial(located, self._journal), lambda: self._config),
-        ]
-
-    def _proxy_moves(self) -> dict[AETitle, list[DimseService]]:
-        """Make the C-MOVE SCPs of servers that have SEND-RS only, each with an AE title of its own."""
-        return {
-            AETitle(proxy.ae_title): [
-                ProxyMove(
-                    name,
-                    partial(send_client, proxy.upstream),
-                    lambda: self._config.destinations,
-                    follow_s=proxy.upstream.follow_s,
-                    pending_s=lambda: self._config.dicom.move_pending_s,
-                )
-            ]
-            for name, proxy in self._config.proxies.items()
-            if isinstance(proxy.upstream, WebUpstream)
-        }
 
     def _asker_for(self, destination: Destination) -> Asker:
         asker = asker_of(destination, self._config.dicom.ae_title)
@@ -306,7 +207,7 @@ class _Daemon:
         self._not_reloaded = False
         before, self._config, self._book = self._config, config, book
         self._callers = Callers(config.peers)
-        self._scp.replace(config.dicom, config.peers, self._services(config))
+        self._scp.replace(config.dicom, config.peers, dimse_services(self._core, config))
         self._ingest.replace(config)
         changes = await self._lanes.reload(config)
         log.info(

@@ -27,6 +27,7 @@ def test_the_unit_exposes_little() -> None:
 
 @pytest.mark.parametrize("drop_in", ["", "low-port.conf"])
 def test_systemd_understands_every_line_of_the_unit(tmp_path: Path, drop_in: str) -> None:
+    analyze = require("systemd-analyze")
     units = tmp_path / "lib/systemd/system"
     shutil.copytree("/lib/systemd/system", units, symlinks=True)
     shutil.copyfile(UNIT, units / UNIT.name)
@@ -37,7 +38,7 @@ def test_systemd_understands_every_line_of_the_unit(tmp_path: Path, drop_in: str
         (tmp_path / program).parent.mkdir(parents=True)
         (tmp_path / program).write_text("#!/bin/sh\n")
         (tmp_path / program).chmod(0o755)
-    command = [require("systemd-analyze"), "verify", "--man=no", f"--root={tmp_path}", UNIT.name]
+    command = [analyze, "verify", "--man=no", f"--root={tmp_path}", UNIT.name]
     said = run(command, check=False)
     assert [line for line in said.stdout.splitlines() if UNIT.name in line] == []
     assert said.returncode == 0, said.stdout
