@@ -10,6 +10,7 @@ from typing import Any
 from router.dicom.envelope import Declared, Source
 from router.dicom.uids import Uid
 from router.journal.acceptance import accept
+from router.journal.claims import claim
 from router.journal.connection import WritingConnection
 from router.journal.records import (
     Acceptance,
@@ -21,7 +22,7 @@ from router.journal.records import (
     SeriesRow,
     StudyRow,
 )
-from router.journal.sub_operations import Conclusion, claim
+from router.journal.sub_operations import Conclusion
 
 CT = Uid("1.2.840.10008.5.1.4.1.1.2")
 EXPLICIT = Uid("1.2.840.10008.1.2.1")

@@ -23,7 +23,7 @@ from router.dimse.events import (
 from router.dimse.negotiation import answer_contexts
 from router.dimse.upper_layer import UpperLayer
 from router.errors import PeerError
-from router.net.requestor import DimseNode
+from router.net.nodes import DimseNode
 
 
 @dataclass

@@ -20,8 +20,7 @@ from router.config.model import Config, DimseUpstream
 from router.delivery.query import QueryFailed, QueryRefused
 from router.dicom.uids import AETitle
 from router.errors import ConfigErrors, DeliveryError
-from router.net.nodes import node_of
-from router.net.requestor import DimseNode
+from router.net.nodes import DimseNode, node_of
 
 _ADDRESS: Final = re.compile(
     r"(?P<title>[^@]*)@(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", re.ASCII

@@ -33,8 +33,7 @@ from router.dicomweb.send_answer import Kind
 from router.dicomweb.send_question import INSTANCES, SendQuestion
 from router.errors import DeliveryError, Misconfigured, Transient
 from router.net.http import HttpClient
-from router.net.nodes import node_of
-from router.net.requestor import DimseNode
+from router.net.nodes import DimseNode, node_of
 
 LIMIT_S: Final = 10.0
 AT_ONCE: Final = 32

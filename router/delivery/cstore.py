@@ -23,7 +23,7 @@ from router.dicom.uids import AETitle
 from router.errors import DeliveryError, Misconfigured, StorageError, Transient
 from router.journal.records import Delivery
 from router.net.connect import connect_association
-from router.net.requestor import DimseNode
+from router.net.nodes import DimseNode
 from router.sending.courier import BrokenOff, Outcome, Report, Session
 from router.store.files import DamagedFile
 

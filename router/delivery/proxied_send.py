@@ -108,7 +108,11 @@ class _Runner:
         try:
             while True:
                 batch = await self._next()
-                await self._carry(batch)
+                try:
+                    await self._carry(batch)
+                except Exception:  # a stage's edge: one odd answer must not end the router
+                    log.exception("send request of a proxy crashed", **self._about(batch))
+                    await self._put_off(batch, Transient("this router failed in its own code; its log says where"))
         finally:
             with anyio.CancelScope(shield=True):
                 await self._mover.aclose()

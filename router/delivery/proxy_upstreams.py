@@ -10,8 +10,7 @@ from router.delivery.query import FindClient, MoveClient
 from router.delivery.send_rs import SendRsClient, Server
 from router.dicomweb.send_client import Pace
 from router.journal.journal import Journal
-from router.net.nodes import node_of
-from router.net.requestor import DimseNode
+from router.net.nodes import DimseNode, node_of
 from router.sending.clock import Clock
 
 PACE = Pace(troubles_before=2)

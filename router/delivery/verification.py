@@ -10,7 +10,8 @@ from router.dicom.uids import VERIFICATION
 from router.dimse.commands import C_ECHO_RQ
 from router.dimse.events import Command
 from router.errors import Transient
-from router.net.requestor import DimseNode, Proposal, Requestor
+from router.net.nodes import DimseNode
+from router.net.requestor import Proposal, Requestor
 
 
 class Echo(msgspec.Struct, frozen=True):

@@ -1,11 +1,24 @@
-"""Which AE a destination or an upstream of the configuration is, for those who open associations to it."""
+"""Whom we open associations to: what has to be known of a peer, and how the configuration says it."""
 
 from __future__ import annotations
+
+import msgspec
 
 from router.config.model import Destination, DimseDestination, DimseUpstream, StoreReach, StowDestination
 from router.config.titles import ae_title_of
 from router.dicom.uids import AETitle
-from router.net.requestor import DimseNode
+
+
+class DimseNode(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom to call, and as whom. Times in seconds."""
+
+    ae_title: AETitle
+    host: str
+    port: int
+    calling_aet: AETitle
+    connect_s: float = 10.0
+    answer_s: float = 60.0
+    max_pdu_bytes: int = 131_072
 
 
 def node_of(peer: Destination | DimseUpstream, our_title: str) -> DimseNode | None:

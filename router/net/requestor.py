@@ -18,7 +18,7 @@ import msgspec
 from router.dicom.status import context_refused
 from router.dicom.sub_operation_status import PENDING_STATUSES
 from router.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN
-from router.dicom.uids import AETitle, Uid
+from router.dicom.uids import Uid
 from router.dimse.commands import C_CANCEL_RQ, RESPONSE
 from router.dimse.events import (
     Aborted,
@@ -38,6 +38,7 @@ from router.dimse.events import (
 from router.errors import Misconfigured, PeerError, Transient
 from router.net.association import AssociationStream
 from router.net.connect import connect_association, release
+from router.net.nodes import DimseNode
 
 MAX_DATA_SET_BYTES = 1024 * 1024
 """Largest data set of a response or of a request of the peer: it is held in memory."""
@@ -49,18 +50,6 @@ MAX_MESSAGE_ID = 0xFFFF
 
 _NOT_ANSWERED = 2
 _OTHER_SYNTAX = 4
-
-
-class DimseNode(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom to call, and as whom. Times in seconds."""
-
-    ae_title: AETitle
-    host: str
-    port: int
-    calling_aet: AETitle
-    connect_s: float = 10.0
-    answer_s: float = 60.0
-    max_pdu_bytes: int = 131_072
 
 
 class Proposal(NamedTuple):

@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from router.config.model import SendingConfig
 from router.errors import DeliveryError
-from router.journal import destinations, sub_operations
+from router.journal import claims, destinations, sub_operations
 from router.journal.journal import Journal
 from router.journal.records import Delivery
 from router.sending.carrier import Carrier
@@ -136,7 +136,7 @@ class Lane:
         self._hint = anyio.Event()
         return await self._journal.write(
             partial(
-                sub_operations.claim,
+                claims.claim,
                 destination=self.name,
                 now=self._clock.now(),
                 max_instances=most,

@@ -24,7 +24,7 @@ from router.delivery.commitment_report import ReportCourier
 from router.dicom.uids import AETitle, Uid
 from router.errors import Misconfigured, Refused, Transient
 from router.journal.commitment_reports import Report
-from router.net.requestor import DimseNode
+from router.net.nodes import DimseNode
 
 CT = Uid("1.2.840.10008.5.1.4.1.1.2")
 UID = Uid("1.2.826.1")

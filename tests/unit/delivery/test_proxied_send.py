@@ -199,6 +199,17 @@ async def test_it_is_asked_again_until_time_is_up(tmp_path: Path) -> None:
         assert (await proxy.state()).remaining == 3
 
 
+async def test_an_answer_that_breaks_our_code_ends_neither_the_router_nor_the_request(tmp_path: Path) -> None:
+    def odd(uids: Sequence[str]) -> MoveProgress:
+        raise KeyError("an answer that nobody foresaw")
+
+    async with a_proxy(tmp_path, odd, success) as proxy:
+        await proxy.submit(3)
+        state = await proxy.run()
+        assert (state.completed, state.failed) == (3, 0)
+        assert len(proxy.mover.asked) > 1
+
+
 async def test_an_unknown_destination_ends_the_request_at_once(tmp_path: Path) -> None:
     async with a_proxy(tmp_path, success, says(0xA801)) as proxy:
         await proxy.submit(3, 2, 2)

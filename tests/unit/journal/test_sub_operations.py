@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from filled_journal import NOON, ended, new_journal, numbers, put, take
 
-from router.journal import sub_operations
+from router.journal import claims
 from router.journal.connection import WritingConnection
 from router.journal.overview import retry_parked
 from router.journal.sub_operations import Counts, counts, expire, finish, next_due, recover, release
@@ -22,7 +22,7 @@ def test_a_claim_writes_the_attempt_and_its_next_date_before_anything_is_sent(co
     assert (delivery.attempts, delivery.instance_failures, delivery.created_at) == (1, 0, NOON)
     assert (delivery.file, delivery.data_set_bytes, delivery.study_instance_uid) == ("1/1-.dcm", 1000, "1.2.3")
     row = conn.execute("SELECT state, in_flight, attempts, due_at FROM sub_operation").fetchall()
-    assert row == [("remaining", 1, 1, NOON + sub_operations.LEASE_FIRST_S)]
+    assert row == [("remaining", 1, 1, NOON + claims.LEASE_FIRST_S)]
     attempts = conn.execute("SELECT id, sub_operation_id, started_at, ended_at, outcome FROM attempt").fetchall()
     assert attempts == [(delivery.attempt_id, delivery.sub_operation_id, NOON, None, "")]
 

@@ -22,7 +22,7 @@ from router.config.model import Config, Destination, DimseDestination, HttpConfi
 from router.dicom.uids import Uid
 from router.dicomweb.send_response import read_module
 from router.errors import StorageError
-from router.journal import sub_operations
+from router.journal import claims, sub_operations
 from router.journal.journal import Journal
 from router.journal.requests import close_all, inspect_request
 from router.search import Index, Level, MatchSet, Plan, TooMany
@@ -112,9 +112,7 @@ class Origin:
     async def carry(self, *states: str, destination: str = "cloud") -> None:
         """Do what a lane does: as many instances as there are states, in their order."""
         batch = await self.journal.write(
-            lambda conn: sub_operations.claim(
-                conn, destination, now=NOON * 2, max_instances=len(states), max_bytes=2**40
-            )
+            lambda conn: claims.claim(conn, destination, now=NOON * 2, max_instances=len(states), max_bytes=2**40)
         )
         done = [ended(one, state, ended_at=NOON) for one, state in zip(batch, states, strict=True)]
         await self.journal.write(lambda conn: sub_operations.finish(conn, done))
