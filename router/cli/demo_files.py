@@ -96,19 +96,13 @@ def _batches(samples: Sequence[Sample], size: int) -> Iterable[list[tuple[int, S
 
 
 def _delivery(number: int, sample: Sample) -> Delivery:
-    size = len(sample.data_set)
-    return Delivery(
-        sub_operation_id=number,
-        attempt_id=number,
-        attempts=1,
-        instance_failures=0,
-        created_at=0.0,
-        instance_id=number,
-        declared=sample.declared,
-        file=sample.path.name,
-        data_set_offset=sample.data_set_offset,
-        data_set_bytes=size,
-        data_set_sha256=hashlib.sha256(sample.data_set).digest(),
+    return Delivery.of_file(
+        number,
+        sample.declared,
+        sample.path.name,
+        offset=sample.data_set_offset,
+        size=len(sample.data_set),
+        sha256=hashlib.sha256(sample.data_set).digest(),
     )
 
 

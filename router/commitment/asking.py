@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-import anyio
 import structlog
 
 from router.commitment.clock import Clock
-from router.commitment.language import PROCESSING_FAILURE, Asker, Forgotten, Reference, Ruling
-from router.commitment.requests import reference_of
+from router.commitment.language import Asker, Forgotten, Reference, Ruling
+from router.commitment.requests import keep_answer, reference_of
 from router.commitment.watching import Watcher, carry_each
-from router.dicom.uids import Uid, new_uid
+from router.dicom.uids import new_uid
 from router.errors import DeliveryError
 from router.journal import commitment_questions
 from router.journal.commitment_questions import Question
@@ -119,17 +118,7 @@ class Asking:
         )
 
     async def _take_answer(self, question: Question, rulings: Sequence[Ruling]) -> None:
-        reasons: dict[Uid, int | None] = {one.reference.sop_instance_uid: one.failure_reason for one in rulings}
-        with anyio.CancelScope(shield=True):
-            await self._journal.write(
-                partial(
-                    commitment_questions.answer,
-                    question=question,
-                    reasons=reasons,
-                    unanswered=PROCESSING_FAILURE,
-                    now=self._clock.now(),
-                )
-            )
+        await keep_answer(self._journal, question, rulings, now=self._clock.now())
         log.info("commitment answered", asker=question.asker, request=question.request_uid)
         self._decided()
 

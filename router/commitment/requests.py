@@ -20,6 +20,7 @@ from router.config.model import Config, DimseUpstream
 from router.config.titles import ae_title_of
 from router.dicom.uids import Uid
 from router.journal import commitment_questions, commitments
+from router.journal.commitment_questions import Question
 from router.journal.commitments import CommitmentRow, Item, NewCommitment, Origin
 from router.journal.journal import Journal
 
@@ -160,18 +161,7 @@ class Commitments:
         if transaction_uid == question.request_uid and self._title_of(question.asker) != peer_aet:
             return False
         if not question.closed:
-            reasons = {ruling.reference.sop_instance_uid: ruling.failure_reason for ruling in rulings}
-            now = self._clock.now()
-            with anyio.CancelScope(shield=True):
-                await self._journal.write(
-                    partial(
-                        commitment_questions.answer,
-                        question=question,
-                        reasons=reasons,
-                        unanswered=PROCESSING_FAILURE,
-                        now=now,
-                    )
-                )
+            await keep_answer(self._journal, question, rulings, now=self._clock.now())
             self._wake()
         return True
 
@@ -209,6 +199,21 @@ def reference_of(item: Item) -> Reference:
 def ruling_of(item: Item) -> Ruling:
     """Give what was decided about the instance of a row, which must be `ruled`."""
     return Ruling(reference_of(item), item.failure_reason)
+
+
+async def keep_answer(journal: Journal, question: Question, rulings: Sequence[Ruling], *, now: float) -> None:
+    """Journal the answer to `question`; what it says nothing about has failed. Raises StorageError."""
+    reasons = {ruling.reference.sop_instance_uid: ruling.failure_reason for ruling in rulings}
+    with anyio.CancelScope(shield=True):  # it takes a commit, and who answered will not do so twice
+        await journal.write(
+            partial(
+                commitment_questions.answer,
+                question=question,
+                reasons=reasons,
+                unanswered=PROCESSING_FAILURE,
+                now=now,
+            )
+        )
 
 
 def _poll_after_s(age_s: float) -> int:

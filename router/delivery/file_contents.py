@@ -43,19 +43,8 @@ def read_delivery(number: int, path: Path) -> Delivery:
         raise Refused(0x0122, "it is a DICOMDIR, the directory of a medium, which is not sent")
     if size <= reader.meta.size:
         raise Refused(0xC000, "it ends before its data set")
-    return Delivery(
-        sub_operation_id=number,
-        attempt_id=number,
-        attempts=1,
-        instance_failures=0,
-        created_at=0.0,
-        instance_id=number,
-        declared=reader.declared,
-        file=str(path),
-        data_set_offset=reader.meta.size,
-        data_set_bytes=size - reader.meta.size,
-        data_set_sha256=b"",
-    )
+    offset = reader.meta.size
+    return Delivery.of_file(number, reader.declared, str(path), offset=offset, size=size - offset)
 
 
 class FileContents:

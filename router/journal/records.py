@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
@@ -137,6 +137,25 @@ class Delivery(msgspec.Struct, frozen=True):
     originator_aet: str = ""
     originator_message_id: int | None = None
     priority: int = 0
+
+    @classmethod
+    def of_file(
+        cls, number: int, declared: Declared, file: str, *, offset: int, size: int, sha256: bytes = b""
+    ) -> Self:
+        """A file that the journal does not know, sent as `number`; `offset` and `size` of its data set in bytes."""
+        return cls(
+            sub_operation_id=number,
+            attempt_id=number,
+            attempts=1,
+            instance_failures=0,
+            created_at=0.0,
+            instance_id=number,
+            declared=declared,
+            file=file,
+            data_set_offset=offset,
+            data_set_bytes=size,
+            data_set_sha256=sha256,
+        )
 
     @property
     def is_of_move(self) -> bool:

@@ -1,15 +1,27 @@
-"""A request body read at the pace of whoever consumes it, and not slower than a sender may be (B52)."""
+"""A request's body: what its head says it is, and its bytes at the pace of whoever consumes them (B52)."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio
+from starlette.requests import Request
+
+from router.dicomweb.media_types import MediaType, parse_media_type
+from router.errors import PeerError
 
 IDLE_S = 60.0
 """A sender may be silent for so long; the DIMSE front waits as long for its peers."""
 MIN_BYTES_PER_S = 1024
 """Less over IDLE_S of waiting is no link that a study could come over."""
+
+
+def media_type_of(request: Request) -> MediaType:
+    """Give the one Content-Type of a request; nameless when it has none. Raises PeerError."""
+    values = request.headers.getlist("content-type")
+    if len(values) > 1:
+        raise PeerError("there is more than one")
+    return parse_media_type(values[0]) if values else MediaType("", {})
 
 
 class TooSlow(Exception):

@@ -16,10 +16,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from router.dicomweb.accept import DICOM_XML
-from router.dicomweb.media_types import DICOM_JSON, MULTIPART_RELATED, MediaType, parse_media_type
+from router.dicomweb.media_types import DICOM_JSON, MULTIPART_RELATED
 from router.dicomweb.one_data_set import read_one
 from router.errors import PeerError
-from router.web.body import TooSlow, paced
+from router.web.body import TooSlow, media_type_of, paced
 from router.web.problem import problem
 
 SMALL_BYTES: Final = 256 * 1024
@@ -134,11 +134,8 @@ def _content_type(request: Request) -> str:
                 headers={"Accept-Encoding": "identity"},
             )
         )
-    values = request.headers.getlist("content-type")
     try:
-        if len(values) > 1:
-            raise PeerError("there is more than one")
-        media_type = parse_media_type(values[0]) if values else MediaType("", {})
+        media_type = media_type_of(request)
     except PeerError as error:
         detail = f"The Content-Type cannot be used: {error.problem}."
         refused = problem(400, detail, where="Content-Type", allowed=", ".join(CONSUMES))
@@ -147,7 +144,7 @@ def _content_type(request: Request) -> str:
     if name == MULTIPART_RELATED:
         name += f'; type="{media_type.parameters.get("type", "").strip().lower()}"'
     if name in CONSUMES and charset in _CHARSETS:
-        return values[0]
+        return request.headers["content-type"]
     raise BodyRefused(
         problem(
             415,

@@ -20,7 +20,7 @@ from router.dicom.envelope import Source
 from router.dicom.uids import Uid, is_valid_uid
 from router.dicomweb.accept import DICOM_XML
 from router.dicomweb.capabilities import Transaction
-from router.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART_RELATED, MediaType, parse_media_type
+from router.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART_RELATED, MediaType
 from router.dicomweb.metadata_parts import TooMuchMetadata
 from router.dicomweb.multipart import PartLimits, PartReader
 from router.errors import PeerError, StorageError
@@ -29,7 +29,7 @@ from router.store.disk import NoSpace
 from router.store.spool import Spool
 from router.web.accepting import STORAGE_FAILED, Acceptances, PartResult
 from router.web.admission import Check, CheckedVisit, patients_only
-from router.web.body import TooSlow, paced
+from router.web.body import TooSlow, media_type_of, paced
 from router.web.capabilities import DocumentedRoute, documented
 from router.web.intake import FileIntake, Intake
 from router.web.intake_metadata import COMPOSING, MetadataIntake
@@ -176,11 +176,8 @@ class StoreService:
                     headers={"Connection": "close"},
                 )
             )
-        values = request.headers.getlist("content-type")
         try:
-            if len(values) > 1:
-                raise PeerError("there is more than one")
-            media_type = parse_media_type(values[0]) if values else MediaType("", {})
+            media_type = media_type_of(request)
         except PeerError as error:
             raise self._bad_content_type(error) from error
         if f'{media_type.name}; type="{_root_type(media_type)}"' in self.consumes:

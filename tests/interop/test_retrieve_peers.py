@@ -22,6 +22,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
+from pynetdicom.association import Association
 from test_docs_examples import FILE, blocks, examples, is_as_written, run
 
 pytestmark = pytest.mark.interop
@@ -368,20 +369,25 @@ def test_a_get_is_cancelled(tmp_path: Path) -> None:
         assert last.NumberOfRemainingSuboperations == 60 - len(got)
 
 
+def asked_to_move(ours: Daemon) -> Association:
+    """Ask that the study goes to VIEWER and read the first response; the association stays."""
+    ae = AE("TESTER")
+    ae.add_requested_context(STUDY_ROOT_MOVE)
+    association = ae.associate("127.0.0.1", ours.dicom_port, ae_title="SENDRS")
+    assert association.is_established
+    keys = Dataset()
+    keys.QueryRetrieveLevel, keys.StudyInstanceUID = "STUDY", "1.2.7.1"
+    next(association.send_c_move(keys, "VIEWER", STUDY_ROOT_MOVE))
+    return association
+
+
 def test_req_122_the_send_goes_on_when_movescu_goes(tmp_path: Path) -> None:
     """REQ-122."""
     viewer = Destination(pause_s=0.05)
     config = f"[dicom]\nmove_pending_s = 0.1\n{destination('viewer', viewer.port)}associations = 1\n"
     with viewer.listening(), Daemon(tmp_path / "sendrs", config) as ours:
         fill(ours, tmp_path / "files", [instance(number, "P1", 1, 1) for number in range(1, 31)])
-        ae = AE("TESTER")
-        ae.add_requested_context(STUDY_ROOT_MOVE)
-        association = ae.associate("127.0.0.1", ours.dicom_port, ae_title="SENDRS")
-        assert association.is_established
-        keys = Dataset()
-        keys.QueryRetrieveLevel, keys.StudyInstanceUID = "STUDY", "1.2.7.1"
-        next(association.send_c_move(keys, "VIEWER", STUDY_ROOT_MOVE))
-        association.abort()
+        asked_to_move(ours).abort()
         wait_until(lambda: len(viewer.seen) == 30, WAIT_S, "the rest to arrive")
         assert "association of a C-MOVE lost" in ours.log()
         wait_until(
@@ -443,13 +449,7 @@ def test_a_move_goes_on_after_a_kill(tmp_path: Path) -> None:
     config = f"[dicom]\nmove_pending_s = 0.1\n{destination('viewer', viewer.port)}associations = 1\n"
     with viewer.listening(), Daemon(tmp_path / "sendrs", config) as ours:
         fill(ours, tmp_path / "files", [instance(number, "P1", 1, 1) for number in range(1, 31)])
-        ae = AE("TESTER")
-        ae.add_requested_context(STUDY_ROOT_MOVE)
-        association = ae.associate("127.0.0.1", ours.dicom_port, ae_title="SENDRS")
-        assert association.is_established
-        keys = Dataset()
-        keys.QueryRetrieveLevel, keys.StudyInstanceUID = "STUDY", "1.2.7.1"
-        next(association.send_c_move(keys, "VIEWER", STUDY_ROOT_MOVE))
+        asked_to_move(ours)
         ours.kill9()
         ours.start()
         wait_until(lambda: len({one.uid for one in viewer.seen}) == 30, WAIT_S, "the rest to arrive")

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from web_harness import Answer, ask
 
 from router.commitment.requests import Commitments
@@ -59,16 +59,6 @@ class HandClock:
         return event.is_set()
 
 
-class From:
-    """Gives requests an address that they come from."""
-
-    def __init__(self, app: ASGIApp, address: str):
-        self._app, self._address = app, address
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app({**scope, "client": (self._address, 4000)}, receive, send)
-
-
 class Origin:
     """The origin server on a real journal, with a proxy beside it. Nobody decides but the test."""
 
@@ -101,7 +91,7 @@ class Origin:
     ) -> Answer:
         target = f"{base}/commitment-requests/{uid}" + (f"?{query}" if query else "")
         given = JSON if headers is None else headers
-        return await ask(From(self.app, address), target, method=method, headers=list(given.items()), body=body)
+        return await ask(self.app, target, method=method, headers=list(given.items()), body=body, address=address)
 
     async def post(self, references: Sequence[Reference] = FLAT, **more: Any) -> Answer:
         return await self.ask("POST", body=encode_object(in_order(request_module(references))), **more)

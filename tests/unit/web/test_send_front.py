@@ -15,7 +15,6 @@ from filled_journal import NOON, ended, put
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
 from web_harness import Answer, ask
 
 from router.config.model import Config, Destination, DimseDestination, HttpConfig, StowDestination
@@ -69,16 +68,6 @@ class FakeIndex:
         return MatchSet(instance_ids=self.ids, entities=len(self.ids), remaining=self.remaining)
 
 
-class From:
-    """Gives requests an address that they come from."""
-
-    def __init__(self, app: ASGIApp, address: str):
-        self._app, self._address = app, address
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app({**scope, "client": (self._address, 4000)}, receive, send)
-
-
 class Origin:
     """The origin server on a real journal that holds five instances."""
 
@@ -107,7 +96,7 @@ class Origin:
         self, resource: str, query: str, *, uid: str = UID, address: str = "10.0.0.5", headers: Any = JSON, **more: Any
     ) -> Answer:
         target = f"/radiology/{resource}/send-requests/{uid}" + (f"?{query}" if query else "")
-        return await ask(From(self.app, address), target, headers=headers, **more)
+        return await ask(self.app, target, headers=headers, address=address, **more)
 
     async def carry(self, *states: str, destination: str = "cloud") -> None:
         """Do what a lane does: as many instances as there are states, in their order."""

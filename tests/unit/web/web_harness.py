@@ -60,8 +60,9 @@ async def ask(
     method: str = "GET",
     headers: Sequence[tuple[str, str]] = (("accept", "*/*"), ("host", "pacs:8080")),
     body: bytes = b"",
+    address: str = "127.0.0.1",
 ) -> Answer:
-    """Send one request; `target` is the path and, behind `?`, the raw query."""
+    """Send one request from `address`; `target` is the path and, behind `?`, the raw query."""
     path, _, query = target.partition("?")
     sent: list[Message] = []
 
@@ -75,7 +76,7 @@ async def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = http_scope(method, path, query, headers)
+    scope = http_scope(method, path, query, headers, address)
     await app(scope, receive, send)
     assert sent[0]["type"] == "http.response.start"
     all_headers = [(name.decode(), value.decode("latin-1")) for name, value in sent[0]["headers"]]
