@@ -20,7 +20,7 @@ demo: $(RUN) ## send sample studies through a real router and prove that every b
 	@$(BIN)/sendrs demo $(DEMO)
 
 test: peers check ## run every check and test; as root, install the peers they need (TESTS=path runs some)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(if $(TESTS),,--numprocesses=auto --maxprocesses=4 --dist=loadfile) $(TESTS)
 
 check: $(DEV) ## format, lint, types and layers, in seconds
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: fine"

@@ -6,6 +6,7 @@ A peer that is not installed skips the test with the line that installs it; unde
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -17,7 +18,8 @@ import sys
 import time
 import tomllib
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +30,11 @@ START_S = 30.0
 """Longest wait for a process to listen: Orthanc on a loaded CI machine took eleven seconds."""
 STOP_S = 60.0
 """Longest wait for a process to end by itself; the daemon promises 45 s (D15)."""
+
+PORTS = range(12_000, 32_000)
+"""Below those that Linux gives to outgoing connections (32,768 on)."""
+WORKERS = 4
+"""More than that share ports."""
 
 PACKAGES = {
     "Orthanc": "orthanc orthanc-dicomweb",
@@ -65,11 +72,27 @@ def _missing(reason: str) -> Any:
     pytest.skip(reason)
 
 
+def _own_ports() -> Iterator[int]:
+    """Walk the ports of this worker of the test run (pytest-xdist), round and round, from one of them."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    count = (PORTS.stop - PORTS.start) // WORKERS
+    own = PORTS[worker * count : (worker + 1) * count]
+    start = os.getpid() % count
+    return itertools.cycle((*own[start:], *own[:start]))
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    """Find a TCP port of 127.0.0.1 on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a TCP port of 127.0.0.1 that nothing uses now. No other worker is given it, and the kernel gives it to no
+    outgoing connection before the caller listens there.
+    """
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the cycle does not end")
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -138,6 +139,12 @@ def test_a_sender_that_is_named_twice_is_written_once(tmp_path: Path) -> None:
     assert len(load_config(tmp_path / "router.toml").peers) == 1
 
 
+def _as_at_a_terminal() -> None:
+    """In the new process: its terminal is where Ctrl-C comes from, and is heard, also when a script runs the tests."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def at_a_terminal(folder: Path, answers: list[str]) -> tuple[int, str]:
     """Run `sendrs init` at a terminal and type `answers`, each when asked for; gives exit code and what is seen."""
     ours, theirs = pty.openpty()
@@ -150,7 +157,7 @@ def at_a_terminal(folder: Path, answers: list[str]) -> tuple[int, str]:
         stderr=theirs,
         env=environment,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is one
+        preexec_fn=_as_at_a_terminal,
     )
     os.close(theirs)
     seen, asked, end = "", 0, time.monotonic() + 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,6 +39,13 @@ class ImpatientClock(WallClock):
         return await super().wait(event, min(timeout_s, 0.01))
 
 
+class LongWaits(random.Random):
+    """No wait of a destination or of an instance ends while a test runs, however slow the machine is."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return 3600.0
+
+
 @dataclass
 class Site:
     """A router with one instance, and a scripted destination."""
@@ -64,7 +72,12 @@ async def site(tmp_path: Path, case: Case, instances: int = 1) -> AsyncIterator[
             await core.send(f"1.2.9.{number}")
         sending = SendingConfig(backoff_first_s=3600.0, backoff_cap_s=3600.0, probe_s=3600.0, move_retry_s=0.0)
         config = Config(file=tmp_path / "router.toml", destinations={"archive": peer.destination}, sending=sending)
-        lanes = Lanes(config, core.journal, lambda destination, now: courier_for(destination, "SENDRS", core.store))
+        lanes = Lanes(
+            config,
+            core.journal,
+            lambda destination, now: courier_for(destination, "SENDRS", core.store),
+            rng=LongWaits(),
+        )
         async with anyio.create_task_group() as tasks:
             await tasks.start(lanes.run)
             requests = SendRequests(core.journal, lanes.wake, lambda: config, clock=ImpatientClock())
