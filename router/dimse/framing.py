@@ -21,6 +21,16 @@ class Framer:
         self._tail = bytearray()  # the beginning of a PDU that has not come whole
         self._skip = 0  # bytes still to come of a PDU that is skipped
 
+    def lacking(self, data: bytes | bytearray | memoryview, size: int) -> tuple[int, int, int]:
+        """Give type, body length and missing bytes of the PDU that `data[:size]`, not yet given to `pdus`, begins or
+        goes on with. None are missing when it is whole there, or its header is not.
+        """
+        have = len(self._tail)
+        if have < HEADER_BYTES and (have or self._skip or size < HEADER_BYTES):
+            return 0, 0, 0
+        kind, length = HEADER.unpack_from(self._tail or data)
+        return kind, length, max(0, HEADER_BYTES + length - have - size)
+
     def pdus(self, view: memoryview, admit: Admit) -> Iterator[tuple[int, memoryview, int, int]]:
         """Yield type, buffer, start and end of each body that `view` completes; stopping early drops the rest."""
         position, size = 0, len(view)

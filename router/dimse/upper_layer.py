@@ -113,6 +113,15 @@ class UpperLayer(Machine):
             raise
         return events
 
+    def lacking(self, data: bytearray, size: int) -> int:
+        """Say how many bytes must follow `data[:size]` before `receive` has anything to do with it; 0 when it may have.
+
+        Only a P-DATA-TF that will be admitted is waited for: any other PDU is judged as soon as its header is there.
+        """
+        kind, length, missing = self._framer.lacking(data, size)
+        admitted = kind == P_DATA_TF and self.state in RECEIVING and length <= self._max_pdu_bytes
+        return missing if admitted else 0
+
     def take_output(self) -> list[bytes | memoryview]:
         """Return what is to be written, in order, and forget it; data sent is in there as views, not copies."""
         output, self._output = self._output, []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -53,6 +54,7 @@ class AssociationStream(asyncio.BufferedProtocol):
         self._opened = opened
         self._transport: asyncio.Transport
         self._quickack: Callable[[], None] | None = None
+        self._fd = -1
         self._buffer_bytes = FIRST_BUFFER_BYTES
         self._filling, self._resting = bytearray(FIRST_BUFFER_BYTES), bytearray(FIRST_BUFFER_BYTES)
         self._filled = 0
@@ -176,6 +178,7 @@ class AssociationStream(asyncio.BufferedProtocol):
         if peer:  # None when the peer is gone already
             self.peer_address, self.peer_port = peer[0], peer[1]
         connection = transport.get_extra_info("socket")
+        self._fd = connection.fileno()
         with contextlib.suppress(OSError):  # the peer may be gone already; reading will say so
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if _QUICKACK is not None:
@@ -189,12 +192,10 @@ class AssociationStream(asyncio.BufferedProtocol):
         return memoryview(self._filling)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._filled += nbytes
-        self.bytes_read += nbytes
-        if self._filled == len(self._filling):
-            self._reading_paused = True
-            self._transport.pause_reading()
+        self._note_read(nbytes)
         self._acknowledge_quickly()
+        if self._is_partial() and not (self._read_on() and not self._is_partial()):
+            return
         self._readable.wake()
 
     def eof_received(self) -> bool:
@@ -217,6 +218,29 @@ class AssociationStream(asyncio.BufferedProtocol):
             gate.close()
 
     # --- within
+
+    def _note_read(self, count: int) -> None:
+        self._filled += count
+        self.bytes_read += count
+        if self._filled == len(self._filling):
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _is_partial(self) -> bool:
+        """Say whether what was read ends within a PDU whose rest has room: whoever waits could do nothing with it."""
+        return 0 < self.layer.lacking(self._filling, self._filled) <= len(self._filling) - self._filled
+
+    def _read_on(self) -> int:
+        """Read what the acknowledgement brought: a peer with Nagle's algorithm on held the rest of the PDU back until
+        then, and on a short way it is here at once. The transport's own next read is a turn of the loop away.
+        """
+        try:
+            count = os.readv(self._fd, [memoryview(self._filling)[self._filled :]])
+        except OSError:
+            return 0  # nothing there; what else is wrong the transport will find
+        if count:
+            self._note_read(count)
+        return count
 
     def _take(self) -> memoryview:
         """Hand out what has been read and let the other buffer be filled: its events are worked off, or `events` would

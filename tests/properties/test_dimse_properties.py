@@ -250,6 +250,33 @@ def test_any_split_of_a_broken_stream_ends_the_same(data, cuts, situation):
     assert drain(coarse) == drain(fine)
 
 
+@settings(max_examples=250, deadline=None)
+@given(broken_streams(), st.lists(st.integers(0, 10_000), max_size=8), situations)
+def test_waiting_for_what_a_pdu_lacks_changes_nothing(data, cuts, situation):
+    """Bytes that `lacking` speaks of have no meaning before the last of them is there."""
+    state, requestor = situation
+    held, fine = in_state(state, requestor=requestor), in_state(state, requestor=requestor)
+    pieces, waiting = [], bytearray()
+    for piece in split(data, cuts):
+        waiting += piece
+        lacks = held.lacking(waiting, len(waiting))
+        if lacks:
+            more = waiting + bytes(lacks)
+            assert held.lacking(more, len(more) - 1) == 1
+            assert held.lacking(more, len(more)) == 0
+        else:
+            pieces.append(bytes(waiting))
+            waiting.clear()
+            if feed(held, pieces[-1:])[1] is not None:
+                break
+    held = in_state(state, requestor=requestor)
+    told, problem = feed(held, [*pieces, bytes(waiting)])
+    told_fine, problem_fine = feed(fine, [data[i : i + 1] for i in range(len(data))])
+    assert problem == problem_fine
+    assert told == (told_fine if problem is None else told_fine[: len(told)])
+    assert drain(held) == drain(fine)
+
+
 pdus = st.builds(
     lambda kind, body, lie: struct.pack(">BxI", kind, max(0, len(body) + lie)) + body,
     st.one_of(st.integers(1, 7), st.integers(0, 255)),

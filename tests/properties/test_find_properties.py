@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import anyio
 from filled_journal import new_journal
@@ -88,7 +88,8 @@ async def c_find(archive: Archive, level: Level, keys: dict[str, str], syntax: U
 
 
 async def qido(index: Index, level: Level, keys: dict[str, str]) -> list[str] | None:
-    query = urlencode({**keys, "emptyvaluematching": "true", "multiplevaluematching": "true"}).encode()
+    flags = {"emptyvaluematching": "true", "multiplevaluematching": "true"}
+    query = urlencode({**keys, **flags}, quote_via=quote).encode()  # a plus is a plus there, not a space
     try:
         planned = make_plan(level, Scope(), read_search(query), strict=False)
     except (BadQuery, BadKeys):

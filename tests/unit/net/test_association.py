@@ -63,6 +63,9 @@ class CountingSocket:
     def __init__(self) -> None:
         self.quick = 0
 
+    def fileno(self) -> int:
+        return -1
+
     def setsockopt(self, level: int, option: int, value: int) -> None:
         if (level, option, value) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1):
             self.quick += 1
@@ -87,6 +90,40 @@ async def test_every_read_is_acknowledged_at_once() -> None:
         stream.get_buffer(-1)[:1] = b"\x01"
         stream.buffer_updated(1)
         assert connection.quick == 1 + reads
+
+
+async def test_what_an_acknowledgement_brings_is_read_at_once() -> None:
+    """A peer with Nagle's algorithm on sends the header of a PDU, and the rest when that is acknowledged."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        ours.setblocking(False)
+        async with established() as (stream, _):
+            stream._fd = ours.fileno()
+            stream.get_buffer(-1)[:12] = COMMAND_PDU[:12]
+            stream.buffer_updated(12)
+            before = stream.bytes_read
+            theirs.sendall(COMMAND_PDU[14:])
+            stream.get_buffer(-1)[:2] = COMMAND_PDU[12:14]
+            stream.buffer_updated(2)
+            assert stream.bytes_read == before + len(COMMAND_PDU) - 12
+            [event] = await stream.events(0)
+            assert isinstance(event, CommandReceived)
+
+
+async def test_nobody_is_woken_for_half_a_pdu(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with established() as (stream, other):
+        received: list[int] = []
+        receive = stream.layer.receive
+        monkeypatch.setattr(stream.layer, "receive", lambda data: received.append(len(data)) or receive(data))
+        loop = asyncio.get_running_loop()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream.events, 5)
+            for piece in (COMMAND_PDU[:12], COMMAND_PDU[12:20], COMMAND_PDU[20:]):
+                read = stream.bytes_read
+                await loop.run_in_executor(None, other.sendall, piece)
+                while stream.bytes_read < read + len(piece):
+                    await anyio.lowlevel.checkpoint()
+        assert received == [len(COMMAND_PDU)]
 
 
 async def test_reading_stops_when_nobody_takes_the_events_and_goes_on_when_somebody_does() -> None:
