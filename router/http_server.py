@@ -6,8 +6,11 @@ lines, repeated lengths) and what request smuggling lives on. Rows B48 to B56 an
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
@@ -16,7 +19,7 @@ import hypercorn.asyncio.run
 from anyio.abc import TaskStatus
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.events import Event, RawData
+from hypercorn.events import Closed, Event
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 from starlette.types import ASGIApp
@@ -37,7 +40,10 @@ HTTP_GRACE_S = 10.0
 BACKLOG = 128
 KEEP_ALIVE_S = 30.0
 WRITE_S: Final = 30.0
-"""A reader must take a piece of an answer, 256 KiB at most, in this time (B52)."""
+FLOOR_BYTES: Final = 256 * 1024
+"""A reader must take so much of an answer, or all that is left of it, in each WRITE_S (B52)."""
+JOINED_BYTES: Final = 16 * 1024
+"""Pieces of an answer up to this size together are copied into one; larger ones go out as they are."""
 
 _METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"))
 _VERSIONS: Final = frozenset((b"HTTP/1.1", b"HTTP/1.0"))
@@ -173,15 +179,39 @@ class _Connection(h11.Connection):
         return event
 
 
+@dataclass(frozen=True)
+class _Pieces(Event):
+    """Bytes to be written one after another."""
+
+    pieces: Sequence[bytes]
+
+
 class _Protocol(H11Protocol):
     """HTTP/1.1 without ways out of it: no HTTP/2, no WebSocket."""
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         self.connection = _Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._head: list[bytes] = []
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """An offer to go over to another protocol is not taken up."""
+
+    async def _send_h11_event(self, event: h11.Event) -> None:
+        """Send the head of an answer in one write with what follows it, and a body without copying it."""
+        assert isinstance(self.connection, _Connection)
+        try:
+            pieces = self._head + (self.connection.send_with_data_passthrough(event) or [])
+        except h11.LocalProtocolError:
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        self._head = pieces if isinstance(event, h11.Response) else []
+        if self._head or not any(pieces):
+            return
+        if sum(map(len, pieces)) <= JOINED_BYTES:
+            pieces = [b"".join(pieces)]
+        await self.send(_Pieces(pieces))
 
     async def _send_error_response(self, status_code: int) -> None:
         refusal = getattr(self.connection, "refusal", None)
@@ -216,10 +246,26 @@ class _Server(TCPServer):
         self._wrapper = wrapper
 
     async def protocol_send(self, event: Event) -> None:
-        if not isinstance(event, RawData):
+        if not isinstance(event, _Pieces):
             await super().protocol_send(event)
             return
-        with anyio.move_on_after(WRITE_S) as patience:
-            await super().protocol_send(event)
-        if patience.cancelled_caught:
-            self.writer.transport.abort()
+        async with self.send_lock:
+            try:
+                for piece in event.pieces:
+                    self.writer.write(piece)
+                await let_read(self.writer)
+            except (ConnectionError, RuntimeError):
+                await self.protocol.handle(Closed())
+
+
+async def let_read(writer: asyncio.StreamWriter) -> None:
+    """Wait until the reader has taken what was written, or most of it; drop one that does not read."""
+    transport = writer.transport
+    while True:
+        left = transport.get_write_buffer_size()
+        with anyio.move_on_after(WRITE_S):
+            await writer.drain()
+            return
+        if left - transport.get_write_buffer_size() < min(left, FLOOR_BYTES):
+            transport.abort()
+            return

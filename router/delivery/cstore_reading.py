@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from router.delivery.contents import Contents
 from router.journal.records import Delivery
 from router.store.files import DamagedFile
+from router.store.workers import forget
 
 SMALL_BYTES = 1024 * 1024
 """Data sets up to this size are read whole and sent in one write."""
@@ -65,7 +66,7 @@ class ReadAhead:
     def close(self) -> None:
         """Forget what is still being read."""
         if self._next is not None:
-            self._next[1].cancel()
+            forget(self._next[1])
 
     def _read_on_the_spot(self) -> bool:
         """Read the next one if it is small and in the system's memory; say whether it was."""

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, TypeVar
 
 from router.errors import StorageError
 from router.store.stored import Located
-from router.store.workers import Workers
+from router.store.workers import Workers, forget
 
 T = TypeVar("T")
 
@@ -74,8 +74,8 @@ class DataSetReader:
     async def close(self) -> None:
         """Close the file, after the read that may be under way. Closes it even when the caller is cancelled."""
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and not ahead.cancel() and not ahead.cancelled():
-            ahead.exception()  # nobody will ask for it any more
+        if ahead is not None:
+            forget(ahead)
         await self._workers.run(self._close)
 
     def close_soon(self) -> None:

@@ -108,6 +108,12 @@ def settle(future: asyncio.Future[T], result: T) -> None:
         future.set_result(result)
 
 
+def forget(future: asyncio.Future[T]) -> None:
+    """Nobody will ask for a result, or for an error, any more."""
+    if not future.cancel() and not future.cancelled():
+        future.exception()
+
+
 def _fail(future: asyncio.Future[T], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)

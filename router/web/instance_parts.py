@@ -6,7 +6,10 @@ A File Meta of its own stands before each: our envelope (addresses, AE titles) s
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -26,12 +29,17 @@ from router.errors import StorageError
 from router.search import StoredInstance
 from router.store.converting import converted
 from router.store.files import DamagedFile, Store
+from router.store.workers import forget
 from router.web.urls import stored_url
 
 log = structlog.get_logger()
 
 GROUP_BYTES: Final = 1024 * 1024
 """Data sets up to this size are read whole, so many of them at once as are no larger together."""
+GROUPS_AHEAD: Final = 2
+"""So many groups are being read, each on a thread, while the one before them goes out."""
+
+Contents = asyncio.Future[list[bytes | DamagedFile]]
 
 
 class NothingLeft(StorageError):
@@ -87,20 +95,37 @@ class InstanceParts:
         Raises NothingLeft when that was all, before any chunk; DamagedFile and CannotReencode within a part;
         StorageError.
         """
-        for group in _groups(self._outgoing):
-            if not _is_small(group[0]):
-                async with aclosing(self._large(group[0], boundary)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            elif chunk := await self._small(group, boundary):
-                yield chunk
+        with contextlib.closing(self._read_ahead()) as groups:
+            for group, contents in groups:
+                if contents is None:
+                    async with aclosing(self._large(group[0], boundary)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                elif chunk := await self._small(group, contents, boundary):
+                    yield chunk
         if self._left_out == len(self._outgoing):
             raise NothingLeft("all that was asked for is damaged")
         yield closing(boundary)
 
-    async def _small(self, group: Sequence[Outgoing], boundary: str) -> bytes:
+    def _read_ahead(self) -> Generator[tuple[list[Outgoing], Contents | None]]:
+        """Give group after group with what is being read for it, None for a large instance."""
+        begun: deque[tuple[list[Outgoing], Contents | None]] = deque()
+        try:
+            for group in _groups(self._outgoing):
+                located = [one.instance.located for one in group]
+                begun.append((group, self._store.read_small(located) if _is_small(group[0]) else None))
+                if len(begun) > GROUPS_AHEAD:
+                    yield begun.popleft()
+            while begun:
+                yield begun.popleft()
+        finally:
+            for _, contents in begun:
+                if contents is not None:
+                    forget(contents)
+
+    async def _small(self, group: Sequence[Outgoing], reading: Contents, boundary: str) -> bytes:
         contents: Sequence[bytes | DamagedFile | CannotReencode]
-        contents = stored = await self._store.read_small([one.instance.located for one in group])
+        contents = stored = await reading
         if any(map(_is_converted, group)):
             contents = await to_thread.run_sync(_convert_all, group, stored)
         pieces: list[bytes] = []

@@ -19,8 +19,8 @@ from router.errors import RouterError
 
 log = structlog.get_logger()
 
-PIECE_BYTES: Final = 256 * 1024
-"""Handed to the server at once, which gives the reader 30 s for it."""
+PIECE_BYTES: Final = 1024 * 1024
+"""Handed to the server at once."""
 
 Chunks = AsyncGenerator[bytes, None]
 """What makes the body. It may raise RouterError to break off, and must not hold a cancel scope over a yield."""

@@ -25,7 +25,7 @@ from router.dicomweb.multipart import PartLimits
 from router.dicomweb.query_string import MAX_BYTES, MAX_PARAMETERS
 from router.dicomweb.send_answer import Kind, read_answer
 from router.dicomweb.send_client import MOVES, Phase
-from router.http_server import MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES, WRITE_S
+from router.http_server import FLOOR_BYTES, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES, WRITE_S
 from router.journal.readers import READ_LIMIT_S
 from router.search.levels import Entity, entity_of
 from router.search.plan import MATCHED
@@ -43,7 +43,6 @@ from router.web.search import MAX_RESULTS, MAX_WHOLE_RESULTS, search_routes
 from router.web.send import send_routes
 from router.web.send_service import POLLS_AT_ONCE, POLLS_PER_S
 from router.web.stow import store_routes
-from router.web.streaming import PIECE_BYTES
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 NOTHING = cast(Any, None)
@@ -114,7 +113,8 @@ def limits() -> list[str]:
         f" {MAX_FIELDS} fields of {MAX_FIELD_BYTES // kib} KiB",
         "query": f"{MAX_BYTES // kib} KiB, {MAX_PARAMETERS} parameters",
         "body": f"{IDLE_S:g} s without a byte, or less than {MIN_BYTES_PER_S // kib} KiB/s over a minute: 408",
-        "reader of an answer": f"takes each {PIECE_BYTES // kib} KiB within {WRITE_S:g} s, or the connection is closed",
+        "reader of an answer": f"takes {FLOOR_BYTES // kib} KiB or all that is left in each {WRITE_S:g} s,"
+        " or the connection is closed",
         "Store": f"{parts:,} parts; of metadata {MAX_METADATA_BYTES // mib} MiB a part,"
         f" {MAX_DATA_SET_BYTES // mib} MiB an instance, {MAX_INSTANCES:,} instances, {MAX_OBJECTS:,} elements,"
         f" sequences {compose.MAX_DEPTH} deep",

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 import router.http_server
 from router.config.model import Listen
-from router.http_server import serve_http
+from router.http_server import FLOOR_BYTES, let_read, serve_http
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 MiB = 1024 * 1024
@@ -77,6 +77,49 @@ async def test_b52_a_reader_that_does_not_read_is_dropped(
         await stream.send(GET)
         with anyio.fail_after(30):
             await answered.wait()  # nothing is read, and yet the server does not wait for ever
+
+
+class Backlog:
+    """Writer and transport of a connection whose reader takes so many bytes in each WRITE_S."""
+
+    def __init__(self, waiting: int, taken: int) -> None:
+        self.transport = self
+        self.aborted = False
+        self._waiting, self._taken = waiting, taken
+
+    def get_write_buffer_size(self) -> int:
+        return self._waiting
+
+    async def drain(self) -> None:
+        if self._waiting <= self._taken:
+            self._waiting = 0
+            return
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self._waiting -= self._taken
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@pytest.mark.parametrize(
+    ("waiting", "taken", "dropped"),
+    [
+        (8 * FLOOR_BYTES, FLOOR_BYTES, False),
+        (8 * FLOOR_BYTES, FLOOR_BYTES - 1, True),
+        (1000, 999, True),
+        (1000, 1000, False),
+    ],
+)
+async def test_b52_a_slow_reader_is_served_as_long_as_it_reads(
+    monkeypatch: pytest.MonkeyPatch, waiting: int, taken: int, dropped: bool
+) -> None:
+    monkeypatch.setattr(router.http_server, "WRITE_S", 0.01)
+    reader = Backlog(waiting, taken)
+    with anyio.fail_after(10):
+        await let_read(reader)  # type: ignore[arg-type]
+    assert (reader.aborted, reader.get_write_buffer_size() == 0) == (dropped, not dropped)
 
 
 async def test_a_reader_that_reads_gets_everything(port: Callable[[], Awaitable[int]]) -> None:
