@@ -19,6 +19,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from router.cli.samples import ct_series  # noqa: E402
 
+NO_GOAL = "–"
+"""The goal of a line that explains another one."""
 SMALL, LARGE = "2,000 CT of 16 KiB", "600 CT of 512x512"
 
 

@@ -6,16 +6,16 @@ import http.client
 import os
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ledger import Instances
-from peers import Process, StoreScp, free_port
+from peers import StoreScp, free_port
 
-from bench.measure import ROOT, Line, Samples, dcmsend, peak_mb, resident_mb, wait_for
+from bench.measure import Line, Samples, dcmsend, peak_mb, resident_mb, wait_for
+from bench.own_process import OwnProcess
 from bench.speed import TO_ARCHIVE, archive_at, counts, fresh_daemon
 from router.cli.samples import minimal
 
@@ -23,21 +23,6 @@ GIB = 1024**3
 LIMIT_MB = 200.0
 BLOCK = 1024**2
 BOUNDARY = "sendrs-bench"
-
-
-class StowSink(Process):
-    """The demonstration's STOW-RS receiver as a process of its own."""
-
-    def __init__(self, folder: Path):
-        self.port = free_port()
-        super().__init__("stow-sink", folder, [self.port])
-        self.received = folder / "received"
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "bench.stow_sink", str(self.port), str(self.received)]
-
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def big_instance(folder: Path, size: int) -> Path:
@@ -61,7 +46,7 @@ def by_c_store(folder: Path, big: Path) -> Line:
 
 
 def by_stow(folder: Path, big: Path) -> Line:
-    with StowSink(folder / "big-stow") as sink:
+    with OwnProcess("stow_sink", folder / "big-stow", folder / "big-stow" / "received") as sink:
         config = f'[destinations.archive]\nkind = "stow-rs"\nurl = "http://127.0.0.1:{sink.port}/dicom-web"\n'
         with fresh_daemon(folder, config, TO_ARCHIVE) as daemon:
             before = peak_mb(daemon.pid)

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from peers import Process, free_port
-
 from bench.filled_index import INSTANCES, SMALL_INSTANCES, SMALL_STUDIES, STUDIES, fill, search_values
-from bench.measure import ROOT, Line
+from bench.measure import Line
+from bench.own_process import OwnProcess
 from bench.web_client import Client, ask_ms
 
 ROUNDS = 5
 SEARCHES_A_ROUND = 200
 GOAL = 3.0
-
-
-class SearchServer(Process):
-    """The QIDO-RS front over a filled state folder."""
-
-    def __init__(self, folder: Path, state: Path):
-        self.port, self.state = free_port(), state
-        super().__init__("search-server", folder, [self.port])
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "bench.search_server", str(self.port), str(self.state)]
-
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def search_large(folder: Path, name: str) -> Line:
@@ -41,8 +24,8 @@ def search_large(folder: Path, name: str) -> Line:
         _filled(folder, "large", STUDIES, INSTANCES),
     )
     with (
-        SearchServer(small, small) as small_one,
-        SearchServer(large, large) as large_one,
+        OwnProcess("search_server", small, small) as small_one,
+        OwnProcess("search_server", large, large) as large_one,
         Client(small_one.port) as few,
         Client(large_one.port) as many,
     ):
