@@ -21,7 +21,8 @@ from router.dimse.commitment_messages import ACTION, check_action_answer
 from router.dimse.events import Command
 from router.errors import Misconfigured, Refused, Transient
 from router.net.nodes import DimseNode
-from router.net.requestor import Proposal, Requestor
+from router.net.proposals import Proposal
+from router.net.requestor import Requestor
 
 LISTEN_S: Final = 3.0
 """How long the association is kept open for a report that comes at once."""

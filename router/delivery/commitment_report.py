@@ -20,7 +20,8 @@ from router.dimse.events import Roles
 from router.errors import Misconfigured
 from router.journal.commitment_reports import Report
 from router.net.nodes import node_of
-from router.net.requestor import Proposal, Requestor
+from router.net.proposals import Proposal
+from router.net.requestor import Requestor
 
 
 class ReportCourier:

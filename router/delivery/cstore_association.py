@@ -17,8 +17,7 @@ from router.dimse.events import Command, CommandReceived, Event, NegotiatedConte
 from router.errors import PeerError
 from router.journal.records import Delivery
 from router.net.association import AssociationStream
-from router.net.connect import release
-from router.net.requestor import ending
+from router.net.connect import ending, release
 from router.sending.courier import Outcome
 
 PIECE_BYTES = 128 * 1024

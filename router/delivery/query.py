@@ -31,7 +31,8 @@ from router.dimse.commands import C_FIND_RQ, C_MOVE_RQ
 from router.dimse.events import Command
 from router.errors import Misconfigured, Transient
 from router.net.nodes import DimseNode
-from router.net.requestor import Proposal, Requestor, Response
+from router.net.proposals import Proposal
+from router.net.requestor import Requestor, Response
 
 MEDIUM_PRIORITY: Final = 0
 CANCEL_S: Final = 10.0

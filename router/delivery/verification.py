@@ -11,7 +11,8 @@ from router.dimse.commands import C_ECHO_RQ
 from router.dimse.events import Command
 from router.errors import Transient
 from router.net.nodes import DimseNode
-from router.net.requestor import Proposal, Requestor
+from router.net.proposals import Proposal
+from router.net.requestor import Requestor
 
 
 class Echo(msgspec.Struct, frozen=True):

@@ -26,8 +26,8 @@ from router.ingest.facts import (
 )
 from router.journal.acceptance import accept, drop_instance, mark_flushed
 from router.journal.journal import Told
+from router.journal.outcomes import CommitUnknown
 from router.journal.records import Acceptance, Accepted
-from router.journal.writer import CommitUnknown
 from router.rules.decision import Decision
 from router.store.disk import NoSpace
 from router.store.files import StoredFile

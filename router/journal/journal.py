@@ -23,8 +23,9 @@ import structlog
 from router.errors import StorageError
 from router.journal.connection import FILE_NAME, WritingConnection
 from router.journal.lock import StateLock
+from router.journal.outcomes import BatchReport, CommitUnknown
 from router.journal.readers import Readers
-from router.journal.writer import BatchReport, CommitUnknown, Opened, Writer
+from router.journal.writer import Opened, Writer
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiosqlite
 import structlog
@@ -26,6 +26,15 @@ from router.journal.connection import (
     set_aside,
     set_aside_stray_log,
 )
+from router.journal.outcomes import (
+    BatchReport,
+    CommitUnknown,
+    Operation,
+    Outcome,
+    for_the_caller,
+    nothing_written,
+    spoils_all,
+)
 from router.journal.readers import CHUNK_ROWS, start
 from router.journal.reserve import Reserve
 
@@ -39,27 +48,6 @@ again.
 """
 LONG_LOG_BYTES: Final = 256 * 1024**2
 """A write-ahead log beyond this means that some reader keeps it from being cut back."""
-
-Operation = Callable[[WritingConnection], Any]
-Outcome = tuple[Any, BaseException | None]
-
-
-class CommitUnknown(StorageError):
-    """A commit failed: whether it is on the disk is not known (D9). `fatal` when the journal could not be opened
-    again.
-    """
-
-    def __init__(self, problem: str, *, fatal: bool = False):
-        self.fatal = fatal
-        super().__init__(problem)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchReport:
-    """One outcome for each operation, result or exception; `failure` when the commit failed."""
-
-    outcomes: Sequence[Outcome]
-    failure: CommitUnknown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +167,7 @@ class Writer(aiosqlite.Connection):
             except _RolledBack as rolled_back:
                 error = rolled_back.error
                 if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._reserve.release():
-                    return _nothing_written(len(operations), error)
+                    return nothing_written(len(operations), error)
                 log.error("journal disk full, reserve released", reserve=str(self._reserve.path))
 
     def _attempt(self, operations: Sequence[Operation], careful: bool) -> list[Outcome]:
@@ -197,7 +185,7 @@ class Writer(aiosqlite.Connection):
                 outcomes = [(operation(conn), None) for operation in operations]
         except Exception as error:
             self._roll_back(conn)
-            if isinstance(error, sqlite3.Error) and _spoils_all(error):
+            if isinstance(error, sqlite3.Error) and spoils_all(error):
                 raise _RolledBack(error) from error
             if careful:
                 raise
@@ -216,12 +204,12 @@ class Writer(aiosqlite.Connection):
         try:
             result = operation(conn)
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and (_spoils_all(error) or not conn.in_transaction):
+            if isinstance(error, sqlite3.Error) and (spoils_all(error) or not conn.in_transaction):
                 raise
             conn.memory.forget()
             conn.execute("ROLLBACK TO operation")
             conn.execute("RELEASE operation")
-            return None, _for_the_caller(error)
+            return None, for_the_caller(error)
         conn.execute("RELEASE operation")
         return result, None
 
@@ -268,36 +256,6 @@ class Writer(aiosqlite.Connection):
         conn = self._conn
         assert isinstance(conn, WritingConnection)
         return conn
-
-
-def _nothing_written(operations: int, error: sqlite3.Error) -> BatchReport:
-    problem = _for_the_caller(error)
-    damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    failure = CommitUnknown(f"journal damaged: {error}", fatal=True) if damaged else None
-    return BatchReport([(None, problem)] * operations, failure)
-
-
-def _spoils_all(error: sqlite3.Error) -> bool:
-    """Whether the database as a whole is to blame, not what the operation asked for. Errors of Python's own have no
-    code.
-    """
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in (
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_READONLY,
-    )
-
-
-def _for_the_caller(error: Exception) -> Exception:
-    if not isinstance(error, sqlite3.Error):
-        return error
-    problem = StorageError(f"journal: {error}; nothing was written")
-    problem.__cause__ = error
-    return problem
 
 
 def _drop_cached_pages(log_file: str) -> None:

@@ -75,6 +75,19 @@ async def connect_association(
     return stream
 
 
+def ending(event: Event) -> str:
+    """Say how an association ended by an event that is no message; what else it is, is a violation."""
+    match event:
+        case Aborted(source, reason):
+            return f"association aborted by the peer ({source},{reason})"
+        case ReleaseRequested() | Released():
+            return "the peer released the association while an answer was due"
+        case CommandReceived() | DataReceived() | AssociateRequested() | AssociateAccepted() | AssociateRejected():
+            return "protocol violation: a message where an answer was due"
+        case _:
+            assert_never(event)
+
+
 async def release(stream: AssociationStream, timeout_s: float) -> None:
     """Release an association and close the connection; abort it when the peer does not confirm within `timeout_s`.
     Never raises.

@@ -10,35 +10,27 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import NamedTuple, Self, assert_never
+from typing import NamedTuple, Self
 
 import anyio
 import msgspec
 
 from router.dicom.status import context_refused
 from router.dicom.sub_operation_status import PENDING_STATUSES
-from router.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN
 from router.dicom.uids import Uid
 from router.dimse.commands import C_CANCEL_RQ, RESPONSE
 from router.dimse.events import (
-    Aborted,
-    AssociateAccepted,
-    AssociateRejected,
-    AssociateRequested,
     Command,
     CommandReceived,
     DataReceived,
     Event,
-    NegotiatedContext,
-    ProposedContext,
-    Released,
     ReleaseRequested,
-    Roles,
 )
 from router.errors import Misconfigured, PeerError, Transient
 from router.net.association import AssociationStream
-from router.net.connect import connect_association, release
+from router.net.connect import connect_association, ending, release
 from router.net.nodes import DimseNode
+from router.net.proposals import Proposal, answered_contexts, proposed_contexts
 
 MAX_DATA_SET_BYTES = 1024 * 1024
 """Largest data set of a response or of a request of the peer: it is held in memory."""
@@ -47,18 +39,6 @@ MAX_REQUESTS_KEPT = 64
 RELEASE_S = 2.0
 """Longest wait for the peer to confirm a release."""
 MAX_MESSAGE_ID = 0xFFFF
-
-_NOT_ANSWERED = 2
-_OTHER_SYNTAX = 4
-
-
-class Proposal(NamedTuple):
-    """One SOP class to be negotiated, with application information and roles if any."""
-
-    sop_class: Uid
-    extended: bytes = b""
-    roles: Roles | None = None
-    transfer_syntaxes: tuple[Uid, ...] = (EXPLICIT_VR_LITTLE_ENDIAN, Uid("1.2.840.10008.1.2"))
 
 
 class Response(NamedTuple):
@@ -80,7 +60,7 @@ class Requestor:
     def __init__(self, stream: AssociationStream, proposals: Sequence[Proposal], answer_s: float):
         self._stream = stream
         self._answer_s = answer_s
-        self._contexts = _answered(proposals, stream)
+        self._contexts = answered_contexts(proposals, stream.layer.contexts)
         self._message_id = 0
         self._under_way: tuple[int, Command] | None = None
         self._over = ""  # why nothing more can be said or heard
@@ -100,7 +80,7 @@ class Requestor:
             port=node.port,
             called_aet=node.ae_title,
             calling_aet=node.calling_aet,
-            contexts=_proposed(proposals),
+            contexts=proposed_contexts(proposals),
             max_pdu_bytes=node.max_pdu_bytes,
             connect_s=node.connect_s,
             answer_s=node.answer_s,
@@ -282,35 +262,3 @@ class Requestor:
     def _lost(self, problem: str) -> Transient:
         self._over = self._over or problem
         return Transient(problem)
-
-
-def ending(event: Event) -> str:
-    """Say how an association ended by an event that is no message; what else it is, is a violation."""
-    match event:
-        case Aborted(source, reason):
-            return f"association aborted by the peer ({source},{reason})"
-        case ReleaseRequested() | Released():
-            return "the peer released the association while an answer was due"
-        case CommandReceived() | DataReceived() | AssociateRequested() | AssociateAccepted() | AssociateRejected():
-            return "protocol violation: a message where an answer was due"
-        case _:
-            assert_never(event)
-
-
-def _proposed(proposals: Sequence[Proposal]) -> list[ProposedContext]:
-    return [ProposedContext(2 * n + 1, one.sop_class, one.transfer_syntaxes) for n, one in enumerate(proposals)]
-
-
-def _answered(proposals: Sequence[Proposal], stream: AssociationStream) -> dict[Uid, NegotiatedContext]:
-    """Pair each proposed SOP class with its answer; one accepted with a syntax that was not offered is refused."""
-    found = {}
-    for proposed in _proposed(proposals):
-        answer = stream.layer.contexts.get(proposed.context_id)
-        result = _NOT_ANSWERED if answer is None else answer.result
-        if answer is not None and result == 0 and answer.transfer_syntax not in proposed.transfer_syntaxes:
-            result = _OTHER_SYNTAX
-        syntax = answer.transfer_syntax if answer is not None and result == 0 else Uid("")
-        found[proposed.abstract_syntax] = NegotiatedContext(
-            proposed.context_id, proposed.abstract_syntax, syntax, result
-        )
-    return found

@@ -22,7 +22,7 @@ from peers import require
 from router.errors import Refused, StorageError
 from router.ingest.verify import verify
 from router.journal.journal import Journal
-from router.journal.writer import CommitUnknown
+from router.journal.outcomes import CommitUnknown
 from router.store.disk import SystemDisk
 
 FAULTS = [

@@ -19,9 +19,9 @@ from router.journal import readers
 from router.journal.connection import FILE_NAME, SCHEMA_VERSION, JournalTooNew, WritingConnection
 from router.journal.journal import Journal, JournalFailed
 from router.journal.lock import StateInUse, holder_of
+from router.journal.outcomes import CommitUnknown
 from router.journal.readers import QueryTooLong, open_readonly
 from router.journal.reserve import RESERVE_NAME
-from router.journal.writer import CommitUnknown
 
 
 def put(name: str, value: int = 0) -> Callable[[sqlite3.Connection], str]:

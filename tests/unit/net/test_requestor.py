@@ -11,7 +11,8 @@ from router.dicom.uids import Uid
 from router.dimse.commands import C_CANCEL_RQ, C_ECHO_RSP, C_FIND_RQ, N_EVENT_REPORT_RQ, N_EVENT_REPORT_RSP
 from router.dimse.events import Command
 from router.errors import Misconfigured, Transient
-from router.net.requestor import MAX_DATA_SET_BYTES, Proposal, Requestor, Response
+from router.net.proposals import Proposal
+from router.net.requestor import MAX_DATA_SET_BYTES, Requestor, Response
 
 FIND = Uid("1.2.840.10008.5.1.4.1.2.2.1")
 MOVE = Uid("1.2.840.10008.5.1.4.1.2.2.2")
