@@ -2,7 +2,8 @@
 service, no policy.
 
 Two buffers take turns: the transport fills one while the events in the other are worked on, and when both are full
-reading stops. So an association costs two buffers and the layer's one PDU, and fragments go on without a copy.
+reading stops. So an association costs two buffers and the layer's one PDU, and fragments go on without a copy. A PDU
+that comes in pieces wakes nobody before it is whole, if the buffer has room for it.
 `TCP_QUICKACK` is set again after every read, because a peer with Nagle's algorithm on holds its next write back until
 our acknowledgement is there.
 """
