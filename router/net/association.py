@@ -195,8 +195,9 @@ class AssociationStream(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._note_read(nbytes)
         self._acknowledge_quickly()
-        if self._is_partial() and not (self._read_on() and not self._is_partial()):
-            return
+        while self._is_partial():
+            if not self._read_on():
+                return  # the transport will say when more has come
         self._readable.wake()
 
     def eof_received(self) -> bool:
@@ -241,6 +242,7 @@ class AssociationStream(asyncio.BufferedProtocol):
             return 0  # nothing there; what else is wrong the transport will find
         if count:
             self._note_read(count)
+            self._acknowledge_quickly()
         return count
 
     def _take(self) -> memoryview:

@@ -99,6 +99,8 @@ async def test_what_an_acknowledgement_brings_is_read_at_once() -> None:
         ours.setblocking(False)
         async with established() as (stream, _):
             stream._fd = ours.fileno()
+            acknowledged: list[int] = []
+            stream._quickack = lambda: acknowledged.append(stream.bytes_read)
             stream.get_buffer(-1)[:12] = COMMAND_PDU[:12]
             stream.buffer_updated(12)
             before = stream.bytes_read
@@ -106,6 +108,7 @@ async def test_what_an_acknowledgement_brings_is_read_at_once() -> None:
             stream.get_buffer(-1)[:2] = COMMAND_PDU[12:14]
             stream.buffer_updated(2)
             assert stream.bytes_read == before + len(COMMAND_PDU) - 12
+            assert acknowledged == [before, before + 2, stream.bytes_read]  # every read, this one too
             [event] = await stream.events(0)
             assert isinstance(event, CommandReceived)
 
