@@ -88,11 +88,11 @@ def free_port() -> int:
     """Find a TCP port of 127.0.0.1 that nothing uses now. No other worker is given it, and the kernel gives it to no
     outgoing connection before the caller listens there.
     """
-    for port in _ports:
+    while True:
+        port = next(_ports)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise AssertionError("the cycle does not end")
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:

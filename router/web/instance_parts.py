@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,7 +38,7 @@ GROUP_BYTES: Final = 1024 * 1024
 GROUPS_AHEAD: Final = 2
 """So many groups are being read, each on a thread, while the one before them goes out."""
 
-Contents = asyncio.Future[list[bytes | DamagedFile]]
+Reading = asyncio.Future[list[bytes | DamagedFile]]
 
 
 class NothingLeft(StorageError):
@@ -84,7 +83,7 @@ class InstanceParts:
     async def alone(self) -> AsyncGenerator[bytes, None]:
         """Give the only instance as a file. Raises DamagedFile, CannotReencode, StorageError."""
         [one] = self._outgoing
-        async with aclosing(self._data_set(one)) as data_set:
+        async with contextlib.aclosing(self._data_set(one)) as data_set:
             yield one.preface() + await anext(data_set)
             async for chunk in data_set:
                 yield chunk
@@ -98,7 +97,7 @@ class InstanceParts:
         with contextlib.closing(self._read_ahead()) as groups:
             for group, contents in groups:
                 if contents is None:
-                    async with aclosing(self._large(group[0], boundary)) as chunks:
+                    async with contextlib.aclosing(self._large(group[0], boundary)) as chunks:
                         async for chunk in chunks:
                             yield chunk
                 elif chunk := await self._small(group, contents, boundary):
@@ -107,9 +106,9 @@ class InstanceParts:
             raise NothingLeft("all that was asked for is damaged")
         yield closing(boundary)
 
-    def _read_ahead(self) -> Generator[tuple[list[Outgoing], Contents | None]]:
+    def _read_ahead(self) -> Generator[tuple[list[Outgoing], Reading | None]]:
         """Give group after group with what is being read for it, None for a large instance."""
-        begun: deque[tuple[list[Outgoing], Contents | None]] = deque()
+        begun: deque[tuple[list[Outgoing], Reading | None]] = deque()
         try:
             for group in _groups(self._outgoing):
                 located = [one.instance.located for one in group]
@@ -123,7 +122,7 @@ class InstanceParts:
                 if contents is not None:
                     forget(contents)
 
-    async def _small(self, group: Sequence[Outgoing], reading: Contents, boundary: str) -> bytes:
+    async def _small(self, group: Sequence[Outgoing], reading: Reading, boundary: str) -> bytes:
         contents: Sequence[bytes | DamagedFile | CannotReencode]
         contents = stored = await reading
         if any(map(_is_converted, group)):
@@ -138,7 +137,7 @@ class InstanceParts:
         return b"".join(pieces)
 
     async def _large(self, one: Outgoing, boundary: str) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._data_set(one)) as data_set:
+        async with contextlib.aclosing(self._data_set(one)) as data_set:
             try:
                 first = await anext(data_set)
             except (DamagedFile, CannotReencode) as error:
@@ -151,7 +150,7 @@ class InstanceParts:
     async def _data_set(self, one: Outgoing) -> AsyncGenerator[bytes, None]:
         async with (
             self._store.open_data_set(one.instance.located) as reader,
-            aclosing(converted(reader, _conversion(one))) as chunks,
+            contextlib.aclosing(converted(reader, _conversion(one))) as chunks,
         ):
             async for chunk in chunks:
                 yield chunk

@@ -256,7 +256,7 @@ def test_waiting_for_what_a_pdu_lacks_changes_nothing(data, cuts, situation):
     """Bytes that `lacking` speaks of have no meaning before the last of them is there."""
     state, requestor = situation
     held, fine = in_state(state, requestor=requestor), in_state(state, requestor=requestor)
-    pieces, waiting = [], bytearray()
+    told, problem, waiting = [], None, bytearray()
     for piece in split(data, cuts):
         waiting += piece
         lacks = held.lacking(waiting, len(waiting))
@@ -265,12 +265,14 @@ def test_waiting_for_what_a_pdu_lacks_changes_nothing(data, cuts, situation):
             assert held.lacking(more, len(more) - 1) == 1
             assert held.lacking(more, len(more)) == 0
         else:
-            pieces.append(bytes(waiting))
+            events, problem = feed(held, [bytes(waiting)])
+            told += events
             waiting.clear()
-            if feed(held, pieces[-1:])[1] is not None:
+            if problem is not None:
                 break
-    held = in_state(state, requestor=requestor)
-    told, problem = feed(held, [*pieces, bytes(waiting)])
+    if waiting:
+        events, problem = feed(held, [bytes(waiting)])
+        told += events
     told_fine, problem_fine = feed(fine, [data[i : i + 1] for i in range(len(data))])
     assert problem == problem_fine
     assert told == (told_fine if problem is None else told_fine[: len(told)])

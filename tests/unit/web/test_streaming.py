@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Message
 
 from router.errors import StorageError
-from router.web.streaming import PIECE_BYTES, Streamed, begin_streaming
+from router.web.streaming import Streamed, begin_streaming
 
 SCOPE = {"type": "http", "method": "GET", "path": "/dicom-web/studies/1.2"}
 
@@ -89,12 +89,12 @@ async def test_only_one_chunk_is_made_ahead_of_a_slow_reader() -> None:
 
 async def test_a_large_chunk_is_handed_over_in_pieces() -> None:
     async def chunks() -> AsyncGenerator[bytes, None]:
-        yield bytes(2 * PIECE_BYTES + 75_712)
+        yield bytes(2_172_864)
 
     reader = Reader()
     streamed = await begin_streaming(chunks(), content_type="text/plain")
     await streamed(SCOPE, reader.receive, reader.send)
-    assert [len(message["body"]) for message in reader.messages[1:]] == [PIECE_BYTES, PIECE_BYTES, 75_712, 0]
+    assert [len(message["body"]) for message in reader.messages[1:]] == [1_048_576, 1_048_576, 75_712, 0]
 
 
 async def test_a_reader_that_goes_away_ends_the_work() -> None:
