@@ -9,6 +9,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -59,21 +60,32 @@ def dcmsend(port: int, samples: Samples | Iterable[Path], *, nodelay: bool, time
     """Send by one dcmsend over one association; gives the seconds that the whole command took."""
     what = ["+sd", str(samples.folder)] if isinstance(samples, Samples) else [str(path) for path in samples]
     environment = {**os.environ, **({"TCP_NODELAY": "1"} if nodelay else {})}
+    command = ["dcmsend", "-aec", "SENDRS", "127.0.0.1", str(port), *what]
     start = time.perf_counter()
-    subprocess.run(
-        ["dcmsend", "-aec", "SENDRS", "127.0.0.1", str(port), *what],
-        check=True,
-        env=environment,
-        timeout=timeout_s,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    return time.perf_counter() - start
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        # Popen.wait with a limit looks every 50 ms only
+        watchdog = threading.Timer(timeout_s, process.kill)
+        watchdog.start()
+        code = process.wait()
+        taken = time.perf_counter() - start
+        watchdog.cancel()
+    if code:
+        raise subprocess.CalledProcessError(code, command)
+    return taken
 
 
 def in_turn(rounds: int, ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[float, float, float]:
-    """Run A B A B …: medians of both, and the median of the ratio ours / theirs pair by pair."""
-    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    """Run A B A B …: medians of both, and the median of the ratio ours / theirs pair by pair.
+
+    What one run leaves unwritten is written before the next begins: peers that flush nothing would else be faster for
+    what the other side waits for.
+    """
+
+    def after_sync(run: Callable[[], float]) -> float:
+        os.sync()
+        return run()
+
+    pairs = [(after_sync(ours), after_sync(theirs)) for _ in range(rounds)]
     return (
         statistics.median(a for a, _ in pairs),
         statistics.median(b for _, b in pairs),

@@ -231,7 +231,7 @@ class CStoreSession:
         try:
             if content is not None:
                 return await association.store(delivery, content, answer_s, meanwhile)
-            async with self._courier.store.open_data_set(delivery) as reader:
+            async with self._courier.store.open_data_set(delivery, last=delivery.last) as reader:
                 return await association.store_chunks(delivery, reader, answer_s)
         except DamagedFile as damage:
             await self.aclose()

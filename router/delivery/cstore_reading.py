@@ -97,4 +97,4 @@ class ReadAhead:
         ):
             group.append(self._left.popleft())
         self._groups += 1
-        self._next = group, self._store.read_small(group)
+        self._next = group, self._store.read_small(group, last=all(delivery.last for delivery in group))

@@ -53,13 +53,13 @@ class FileContents:
     def read_cached(self, located: Located) -> None:
         """Give nothing: whose files these are, and on which network drive, nobody knows."""
 
-    def read_small(self, located: Sequence[Located]) -> asyncio.Future[list[bytes | DamagedFile]]:
+    def read_small(self, located: Sequence[Located], *, last: bool) -> asyncio.Future[list[bytes | DamagedFile]]:
         """Begin to read whole data sets; one that cannot be read is given as a DamagedFile in its place."""
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(None, lambda: [_read_whole(one) for one in located])
 
     @asynccontextmanager
-    async def open_data_set(self, located: Located) -> AsyncIterator[FileChunks]:
+    async def open_data_set(self, located: Located, *, last: bool) -> AsyncIterator[FileChunks]:
         """Open a data set to read it in chunks. Raises DamagedFile."""
         try:
             file = await anyio.to_thread.run_sync(_open, located)

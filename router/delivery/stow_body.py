@@ -41,9 +41,9 @@ class Chunks(Protocol):
 class DataSets(Protocol):
     """What is needed of `store.Store`."""
 
-    def open_data_set(self, located: Located) -> AbstractAsyncContextManager[Chunks]: ...
+    def open_data_set(self, located: Located, *, last: bool) -> AbstractAsyncContextManager[Chunks]: ...
 
-    def read_small(self, located: Sequence[Located]) -> Awaitable[list[bytes | DamagedFile]]: ...
+    def read_small(self, located: Sequence[Located], *, last: bool) -> Awaitable[list[bytes | DamagedFile]]: ...
 
 
 class Unsendable(RouterError):
@@ -72,7 +72,8 @@ class StowBody:
                 async for chunk in self._large(group[0]):
                     yield chunk
             else:
-                for delivery, content in zip(group, await self._data_sets.read_small(group), strict=True):
+                last = all(delivery.last for delivery in group)
+                for delivery, content in zip(group, await self._data_sets.read_small(group, last=last), strict=True):
                     self.sending = delivery
                     if isinstance(content, DamagedFile):
                         raise _damaged(delivery, content)
@@ -83,7 +84,7 @@ class StowBody:
         self.sending = delivery
         reencoder = _reencoder(delivery)
         try:
-            async with self._data_sets.open_data_set(delivery) as reader:
+            async with self._data_sets.open_data_set(delivery, last=delivery.last) as reader:
                 yield self._head(delivery)
                 while chunk := await reader.next():
                     out = chunk if reencoder is None else reencoder.feed(chunk)

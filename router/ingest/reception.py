@@ -104,7 +104,7 @@ class Reception:
             except BaseException:
                 await self._writer.discard()
                 raise
-            await self._store(complete)
+            await self._store(complete, wanted=bool(decision.routes or decision.votes))
 
     async def discard(self) -> None:
         """Leave nothing behind: the sender broke off. Never raises."""
@@ -124,7 +124,7 @@ class Reception:
             raise Refused(CANNOT_UNDERSTAND, header.problem or "data set cannot be understood")
         return facts, decision
 
-    async def _store(self, complete: Callable[[StoredFile], Acceptance]) -> None:
+    async def _store(self, complete: Callable[[StoredFile], Acceptance], *, wanted: bool) -> None:
         """Write, then journal while the flush goes on, on the threads that do it; wait for both."""
         visit, writer = self._visit, self._writer
         ingest = visit.ingest
@@ -138,7 +138,7 @@ class Reception:
             ingest.journal.hand_in(partial(accept, acceptance=acceptance), told)
 
         try:
-            accepted = await writer.finish_beside(journal)
+            accepted = await writer.finish_beside(journal, wanted=wanted)
             [acceptance] = journalled
             accepted = await self._trust(accepted, acceptance)
         except CommitUnknown:

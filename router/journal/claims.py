@@ -47,7 +47,9 @@ _DELIVERIES = """
 SELECT json_group_array(json_array(
          c.key, s.id, s.attempts, s.instance_failures, s.created_at, s.instance_id, s.sop_instance_uid,
          i.sop_class_uid, i.transfer_syntax_uid, i.file, i.data_set_offset, i.data_set_bytes, hex(i.data_set_sha256),
-         coalesce(t.study_instance_uid, ''), q.originator_aet, q.originator_message_id, q.priority))
+         coalesce(t.study_instance_uid, ''), q.originator_aet, q.originator_message_id, q.priority,
+         NOT EXISTS (SELECT 1 FROM sub_operation o
+                      WHERE o.instance_id = s.instance_id AND o.state = 'remaining' AND o.id <> s.id)))
   FROM json_each(:claimed) c
   CROSS JOIN sub_operation s ON s.id = c.value
   JOIN send_request q ON q.id = s.send_request_id
@@ -91,6 +93,7 @@ class _Claimed(msgspec.Struct, array_like=True):
     originator_aet: str
     originator_message_id: int | None
     priority: int
+    last: int
 
 
 _read_due = msgspec.json.Decoder(list[_Due]).decode
@@ -150,4 +153,5 @@ def _delivery(row: _Claimed, attempt_id: int) -> Delivery:
         originator_aet=AETitle(row.originator_aet),
         originator_message_id=row.originator_message_id,
         priority=row.priority,
+        last=bool(row.last),
     )

@@ -137,6 +137,8 @@ class Delivery(msgspec.Struct, frozen=True):
     originator_aet: str = ""
     originator_message_id: int | None = None
     priority: int = 0
+    last: bool = False
+    """No other sub-operation of this instance remains: nobody else is going to read its file soon."""
 
     @classmethod
     def of_file(

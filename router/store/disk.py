@@ -6,6 +6,7 @@ fail (L0).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -34,15 +35,15 @@ class Disk(Protocol):
 
     def open(self, path: str, flags: int, mode: int = 0o777, /) -> int: ...
 
-    def write(self, fd: int, data: bytes | bytearray | memoryview, /) -> int: ...
-
-    def pwrite(self, fd: int, data: bytes, offset: int, /) -> int: ...
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int, /) -> int: ...
 
     def fdatasync(self, fd: int, /) -> None: ...
 
     def fsync(self, fd: int, /) -> None: ...
 
     def start_writing_back(self, fd: int, offset: int, size: int, /) -> None: ...
+
+    def let_go(self, fd: int, /) -> None: ...
 
     def close(self, fd: int, /) -> None: ...
 
@@ -70,13 +71,19 @@ def _find_write_back() -> Callable[[int, int, int], None]:
     return start_writing_back
 
 
+def let_go(fd: int, /) -> None:
+    """Tell the system that nobody is going to read a file soon: its memory is free for the next. Only a hint."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 class SystemDisk:
     open = staticmethod(os.open)
-    write = staticmethod(os.write)
     pwrite = staticmethod(os.pwrite)
     fdatasync = staticmethod(os.fdatasync)
     fsync = staticmethod(os.fsync)
     start_writing_back = staticmethod(_find_write_back())
+    let_go = staticmethod(let_go)
     close = staticmethod(os.close)
     unlink = staticmethod(os.unlink)
     rename = staticmethod(os.rename)
@@ -89,16 +96,6 @@ def storage_error(doing: str, error: Exception) -> StorageError:
         return StorageError(f"{doing}: {error!r}")
     kind = NoSpace if error.errno in NO_SPACE else StorageError
     return kind(f"{doing}: {error.strerror or error}")
-
-
-def write_all(disk: Disk, fd: int, data: bytes | bytearray | memoryview) -> None:
-    """Write every byte; a short write goes on where it stopped."""
-    written = disk.write(fd, data)
-    if written == len(data):
-        return
-    with memoryview(data) as view:
-        while written < len(view):
-            written += disk.write(fd, view[written:])
 
 
 def spread_subfolders(path: str) -> None:

@@ -19,6 +19,7 @@ from router.dicom.envelope import Declared, Source
 from router.dicom.part10 import StoredPreface, encode_preface
 from router.store import cached, listing, reading
 from router.store.blanks import FOLDER_MODE, Blank, Blanks
+from router.store.blocks import Slabs
 from router.store.disk import Disk, SystemDisk, spread_subfolders, storage_error, sync_folder
 from router.store.listing import Found
 from router.store.reading import DamagedFile, DataSetFile, DataSetReader
@@ -53,6 +54,7 @@ class Store:
         self.suspect = state / SUSPECT_FOLDER
         self.lost = state / LOST_FOLDER
         self._disk, self._writers, self._readers = disk, writers, readers
+        self._slabs = Slabs()
         self._prefix = f"{self.root}/"
         self._blanks: Blanks
 
@@ -80,7 +82,7 @@ class Store:
         checked.
         """
         preface = encode_preface(declared, source, received_at)
-        return Writer(preface, self._blanks, self._disk, self._writers, self._set_suspect)
+        return Writer(preface, self._blanks, self._slabs, self._disk, self._writers, self._set_suspect)
 
     def spool(self) -> AbstractAsyncContextManager[Spool]:
         """Open a file without a name, for what must be put together first. Raises StorageError, NoSpace."""
@@ -92,15 +94,17 @@ class Store:
 
     @asynccontextmanager
     async def open_data_set(
-        self, located: Located, *, chunk_bytes: int = reading.CHUNK_BYTES
+        self, located: Located, *, chunk_bytes: int = reading.CHUNK_BYTES, last: bool = False
     ) -> AsyncIterator[DataSetReader]:
         """Open a data set to read it in chunks, its last one given out only when the hash of all is right.
+
+        `last`: nobody else is going to read it soon, so it need not stay in the system's memory.
 
         Raises DamagedFile when the file is missing or not what the journal says, StorageError.
         """
         path = self._prefix + located.file
         async with _opened(
-            self._readers.start(lambda: DataSetReader.open(path, located, self._readers, chunk_bytes))
+            self._readers.start(lambda: DataSetReader.open(path, located, self._readers, chunk_bytes, last=last))
         ) as reader:
             yield reader
 
@@ -135,12 +139,16 @@ class Store:
 
         return await self._readers.run(examine)
 
-    def read_small(self, located: Sequence[Located]) -> asyncio.Future[list[bytes | DamagedFile]]:
+    def read_small(
+        self, located: Sequence[Located], *, last: bool = False
+    ) -> asyncio.Future[list[bytes | DamagedFile]]:
         """Begin to read whole data sets, checked, in one go on one thread: for small ones, a few at a time.
 
-        A damaged one is given as a DamagedFile in its place; the others do not suffer. Raises StorageError.
+        A damaged one is given as a DamagedFile in its place; the others do not suffer. `last` as for
+        `open_data_set`. Raises StorageError.
         """
-        return self._readers.start(lambda: [reading.read_whole(self._prefix + one.file, one) for one in located])
+        prefix = self._prefix
+        return self._readers.start(lambda: [reading.read_whole(prefix + one.file, one, last=last) for one in located])
 
     def read_cached(self, located: Located) -> bytes | None:
         """Give a small data set at once if that needs no wait for the disk; None otherwise, or if it is damaged."""

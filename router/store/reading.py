@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final, TypeVar
 
 from router.errors import StorageError
+from router.store.disk import let_go
 from router.store.stored import Located
 from router.store.workers import Workers, forget
 
@@ -42,19 +43,22 @@ class DamagedFile(StorageError):
 class DataSetReader:
     """The chunks of one data set, read one ahead. Made by `Store.open_data_set`."""
 
-    def __init__(self, fd: int, located: Located, workers: Workers, chunk_bytes: int):
+    def __init__(self, fd: int, located: Located, workers: Workers, chunk_bytes: int, *, last: bool):
         self._fd, self._located, self._workers, self._chunk_bytes = fd, located, workers, chunk_bytes
+        self._last = last
         self._hash = hashlib.sha256()
         self._left = located.data_set_bytes
         self._ahead: asyncio.Future[bytes] | None = None
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: str, located: Located, workers: Workers, chunk_bytes: int) -> DataSetReader:
-        """Open the file and check its size. Runs on a thread. Raises DamagedFile, StorageError."""
+    def open(cls, path: str, located: Located, workers: Workers, chunk_bytes: int, *, last: bool) -> DataSetReader:
+        """Open the file and check its size. What is read for the `last` time leaves the system's memory with `close`.
+        Runs on a thread. Raises DamagedFile, StorageError.
+        """
         fd = open_checked(path, located)
         os.lseek(fd, located.data_set_offset, os.SEEK_SET)
-        return cls(fd, located, workers, chunk_bytes)
+        return cls(fd, located, workers, chunk_bytes, last=last)
 
     @property
     def data_set_bytes(self) -> int:
@@ -85,6 +89,8 @@ class DataSetReader:
     def _close(self) -> None:
         with self._lock:
             fd, self._fd = self._fd, -1
+            if self._last:
+                let_go(fd)
             os.close(fd)
 
     def _read(self) -> bytes:
@@ -160,13 +166,17 @@ class DataSetFile:
         self._workers.submit(self.close_now)
 
 
-def read_whole(path: str, located: Located) -> bytes | DamagedFile:
-    """Read and check a data set at once. Raises StorageError."""
+def read_whole(path: str, located: Located, *, last: bool = False) -> bytes | DamagedFile:
+    """Read and check a data set at once; for the `last` time, it then leaves the system's memory. Raises
+    StorageError.
+    """
     try:
         fd = open_checked(path, located)
         try:
             os.lseek(fd, located.data_set_offset, os.SEEK_SET)
             content = _read_exactly(fd, located.data_set_bytes, located.file)
+            if last:
+                let_go(fd)
         finally:
             os.close(fd)
     except DamagedFile as damage:

@@ -1,15 +1,13 @@
-"""One instance on its way to the disk: gathered, hashed, written, sealed, flushed. The event loop never touches the
-disk.
+"""One instance on its way to the disk: gathered, written, sealed, flushed. The event loop never touches the disk.
 
 A small instance costs one job on a thread: hash, one write, then fdatasync while the journal commits beside it. A large
-one is hashed, written and sent on to the disk in blocks while the next ones are gathered, so that its flush has little
-left to wait for. D2, D9.
+one is hashed and written in blocks while the next ones are gathered, so that its flush has little left to wait for. D2,
+D9.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +18,9 @@ import structlog
 from router.dicom.part10 import Preface
 from router.errors import StorageError
 from router.store.blanks import Blank, Blanks
-from router.store.disk import Disk, NoSpace, storage_error, write_all
+from router.store.blocks import Gathering, Slabs
+from router.store.content import Content
+from router.store.disk import Disk, NoSpace, storage_error
 from router.store.stored import StoredFile
 from router.store.workers import Workers, settle, tell
 
@@ -28,19 +28,10 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-BLOCK_BYTES: Final = 256 * 1024
-"""Gathered before a thread is troubled. Smaller blocks begin sooner and cost more changes between threads: 64 and 128
-KiB were not faster.
-"""
 MAX_BLOCKS: Final = 1
 """Blocks of one instance that may wait for their thread; with the one being written and the one being gathered they are
 all that one connection holds in memory (invariant 7).
 """
-SYNC_BYTES: Final = 64 * 1024**2
-"""A large instance is flushed every so often while it comes in, so that its answer does not wait for gigabytes at
-the end.
-"""
-
 Done = Callable[[T | None, BaseException | None], None]
 """Told what came of something, result or error, once, on any thread."""
 Beside = Callable[[StoredFile, Done[T]], None]
@@ -59,43 +50,49 @@ class Writer:
         "_blank",
         "_blanks",
         "_blocks",
-        "_buffer",
+        "_content",
         "_disk",
         "_finishing",
         "_flush_problem",
         "_flushed",
-        "_hash",
-        "_length",
+        "_gathering",
         "_lock",
         "_loop",
         "_outcome",
         "_preface",
         "_problem",
         "_result",
+        "_slabs",
         "_suspect",
         "_under_way",
-        "_unsynced",
         "_waiter",
+        "_wanted",
         "_workers",
         "_working",
     )
 
     def __init__(
-        self, preface: Preface, blanks: Blanks, disk: Disk, workers: Workers, suspect: Callable[[Blank], None]
+        self,
+        preface: Preface,
+        blanks: Blanks,
+        slabs: Slabs,
+        disk: Disk,
+        workers: Workers,
+        suspect: Callable[[Blank], None],
     ):
-        self._preface, self._blanks, self._disk, self._workers, self._suspect = preface, blanks, disk, workers, suspect
+        self._preface, self._blanks, self._slabs, self._disk = preface, blanks, slabs, disk
+        self._workers, self._suspect = workers, suspect
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray(preface.data)
+        self._gathering = Gathering(preface.data, slabs)
         self._blank: Blank | None = None
         self._beside: Beside[Any] | None = None
         self._flushed: asyncio.Future[StorageError | None] | None = None
         self._outcome: asyncio.Future[tuple[Any, BaseException | None]] | None = None
-        self._hash = hashlib.sha256()
-        self._length = -len(preface.data)
-        self._unsynced = 0
+        self._content: Content | None = None
+        self._wanted = True
         # shared with the thread, under the lock
         self._lock = threading.Lock()
-        self._blocks: deque[bytearray] = deque()
+        self._blocks: deque[memoryview] = deque()
         self._working = self._finishing = False
         self._problem: StorageError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -105,16 +102,15 @@ class Writer:
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take data-set bytes; they are copied. Raises StorageError, NoSpace when the disk is full; then `discard`."""
-        self._buffer += chunk
-        if len(self._buffer) < BLOCK_BYTES:
-            return
-        if self._blank is None:
-            self._blank = await self._blanks.take()
-        await self._until(lambda: len(self._blocks) < MAX_BLOCKS or self._problem is not None)
-        if self._problem is not None:
-            raise self._problem
-        block, self._buffer = self._buffer, bytearray()
-        self._pass_on(block)
+        rest = self._gathering.add(chunk)
+        while rest is not None:
+            if self._blank is None:
+                self._blank = await self._blanks.take()
+            await self._until(lambda: len(self._blocks) < MAX_BLOCKS or self._problem is not None)
+            if self._problem is not None:
+                raise self._problem
+            self._pass_on(self._gathering.take())
+            rest = self._gathering.add(rest)
 
     async def finish(self) -> StoredFile:
         """Give the file when it is written, sealed, and its flush over; `flush` tells what became of that. Raises
@@ -122,8 +118,9 @@ class Writer:
         """
         return await self.finish_beside(_nothing_beside)
 
-    async def finish_beside(self, beside: Beside[T]) -> T:
+    async def finish_beside(self, beside: Beside[T], *, wanted: bool = True) -> T:
         """Write, seal and flush; when all bytes are written, begin `beside`, and return its result when both are over.
+        What is not `wanted` soon does not stay in the system's memory.
 
         `flush` then tells what became of the flush. Raises StorageError when the bytes were not written (`beside` is
         then not begun) and what `beside` ended with; in both cases the flush is over, `discard` then. Cancelling does
@@ -133,9 +130,8 @@ class Writer:
             self._blank = await self._blanks.take()
         self._flushed = self._loop.create_future()
         outcome = self._outcome = self._loop.create_future()
-        self._beside = beside
-        block, self._buffer = self._buffer, bytearray()
-        self._pass_on(block, finishing=True)
+        self._beside, self._wanted = beside, wanted
+        self._pass_on(self._gathering.take(), finishing=True)
         result, error = await outcome
         if error is not None:
             raise error
@@ -153,14 +149,14 @@ class Writer:
 
     async def discard(self) -> None:
         """Unlink the file. Safe at any time before the instance is journalled, and twice; never raises."""
-        self._buffer = bytearray()
+        self._gathering.drop()
         await self._until(lambda: not self._working)
         blank, self._blank = self._blank, None
         if blank is not None:
             closed = self._flushed is not None
             await self._workers.run(lambda: self._remove(blank, closed))
 
-    def _pass_on(self, block: bytearray, *, finishing: bool = False) -> None:
+    def _pass_on(self, block: memoryview, *, finishing: bool = False) -> None:
         """Give a block to the thread that writes this instance's, or to a new one when there is none."""
         with self._lock:
             self._blocks.append(block)
@@ -199,36 +195,25 @@ class Writer:
                 self._complete(blank, block)
             elif self._problem is None:
                 self._write_on(blank, block)
+            self._slabs.give_back(block)
 
-    def _write_on(self, blank: Blank, block: bytearray) -> None:
+    def _write_on(self, blank: Blank, block: memoryview) -> None:
         try:
-            at = self._write_block(blank.fd, block)
-            if self._unsynced >= SYNC_BYTES:
-                self._unsynced = 0
-                self._disk.fdatasync(blank.fd)
-            else:
-                self._disk.start_writing_back(blank.fd, at, len(block))
+            self._content_of(blank).write(block)
         except Exception as error:  # noqa: BLE001 - the edge of a thread: somebody waits
             self._problem = self._failed(blank, "cannot write an instance", error)
 
-    def _write_block(self, fd: int, block: bytearray) -> int:
-        """Hash and write a block; give its place in the file."""
-        offset = len(self._preface.data)
-        with memoryview(block) as view:
-            # the preface, in the first block, is not part of the hash
-            self._hash.update(view[offset:] if self._length < 0 else view)
-        write_all(self._disk, fd, block)
-        at = offset + self._length
-        self._length += len(block)
-        self._unsynced += len(block)
-        return at
+    def _content_of(self, blank: Blank) -> Content:
+        if self._content is None:
+            self._content = Content(self._preface, self._disk, blank.fd)
+        return self._content
 
-    def _complete(self, blank: Blank, block: bytearray) -> None:
+    def _complete(self, blank: Blank, block: memoryview) -> None:
         """Write the last block and seal; begin what goes on beside, and flush."""
         problem = self._problem
         if problem is None:
             try:
-                stored = self._seal(blank, block)
+                size, digest = self._content_of(blank).seal(block)
             except Exception as error:  # noqa: BLE001 - the edge of a thread: somebody waits
                 problem = self._failed(blank, "cannot write an instance", error)
         if problem is not None:
@@ -237,6 +222,7 @@ class Writer:
             self._end_beside(None, problem)
             return
         assert self._beside is not None
+        stored = StoredFile(blank.file, len(self._preface.data), size, digest)
         try:
             self._beside(stored, self._end_beside)
         except Exception as error:  # noqa: BLE001 - the edge of a thread: somebody waits
@@ -244,6 +230,8 @@ class Writer:
         try:
             try:
                 self._disk.fdatasync(blank.fd)
+                if not self._wanted:
+                    self._disk.let_go(blank.fd)
             except BaseException:
                 self._close(blank.fd)
                 raise
@@ -283,28 +271,6 @@ class Writer:
         if not isinstance(problem, NoSpace):
             self._suspect(blank)
         return problem
-
-    def _seal(self, blank: Blank, block: bytearray) -> StoredFile:
-        """Write what is left, then size and hash in their place: in memory while nothing was written, else in the
-        file.
-        """
-        offset = len(self._preface.data)
-        if self._length < 0:
-            self._length += len(block)
-            with memoryview(block) as view:
-                self._hash.update(view[offset:])
-            digest = self._hash.digest()
-            place, seal = self._preface.seal(self._length, digest)
-            block[place : place + len(seal)] = seal
-            write_all(self._disk, blank.fd, block)
-        else:
-            self._write_block(blank.fd, block)
-            digest = self._hash.digest()
-            place, seal = self._preface.seal(self._length, digest)
-            written = self._disk.pwrite(blank.fd, seal, place)
-            if written != len(seal):
-                raise OSError(f"only {written} of {len(seal)} bytes of the seal written")
-        return StoredFile(blank.file, offset, self._length, digest)
 
     def _close(self, fd: int) -> None:
         try:

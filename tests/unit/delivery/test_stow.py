@@ -65,12 +65,12 @@ class FakeDataSets:
         self.damaged.add(delivery.file)
 
     @asynccontextmanager
-    async def open_data_set(self, located: Located) -> AsyncIterator[FakeChunks]:
+    async def open_data_set(self, located: Located, *, last: bool) -> AsyncIterator[FakeChunks]:
         if self.fails:
             raise StorageError("too many open files")
         yield FakeChunks(self.files[located.file], located.file in self.damaged)
 
-    async def read_small(self, located: Sequence[Located]) -> list[bytes | DamagedFile]:
+    async def read_small(self, located: Sequence[Located], *, last: bool) -> list[bytes | DamagedFile]:
         if self.fails:
             raise StorageError("too many open files")
         return [

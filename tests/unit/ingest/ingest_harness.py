@@ -92,7 +92,7 @@ class FaultyDisk(SystemDisk):
     `only` restricts counting to some operations. `calls` is what was asked, in order.
     """
 
-    OPERATIONS = ("open", "write", "pwrite", "fdatasync", "fsync", "close", "unlink", "rename", "mkdir")
+    OPERATIONS = ("open", "pwrite", "fdatasync", "fsync", "close", "unlink", "rename", "mkdir")
 
     def __init__(
         self, fail_at: int = 0, code: int = errno.EIO, *, forever: bool = False, only: Iterable[str] = OPERATIONS

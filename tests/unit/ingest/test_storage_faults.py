@@ -72,7 +72,7 @@ async def test_f16_f18_whatever_disk_operation_fails_an_acknowledged_instance_is
     reached = 0
     for fail_at in itertools.count(1):
         state = tmp_path / str(fail_at)
-        disk = FaultyDisk(only=("write", "pwrite", "fdatasync", "close", "unlink", "rename"))
+        disk = FaultyDisk(only=("pwrite", "fdatasync", "close", "unlink", "rename"))
         async with open_core(state, disk=disk) as core:
             # blanks are there before anything can fail; their own faults have a test below
             disk.count, disk.fail_at, disk.code, disk.forever = 0, fail_at, code, forever
@@ -102,7 +102,7 @@ async def test_f15_when_no_file_can_be_created_the_sender_hears_out_of_resources
 
 
 async def test_f12_a_full_disk_refuses_the_instance_and_the_next_small_one_is_stored(tmp_path: Path) -> None:
-    disk = FaultyDisk(only=("write",))
+    disk = FaultyDisk(only=("pwrite",))
     async with open_core(tmp_path, disk=disk) as core:
         disk.count, disk.fail_at, disk.code = 0, 2, errno.ENOSPC
         with pytest.raises(Refused) as refused:
@@ -243,7 +243,7 @@ def test_l1_the_kernel_sees_folder_and_file_and_journal_flushed_before_the_answe
     begin = next(i for i, line in enumerate(lines) if '"begin\\n"' in line)
     answered = next(i for i, line in enumerate(lines) if '"answered\\n"' in line)
     during = lines[begin:answered]
-    written = next(line for line in during if "write(" in line and "/store/" in line)
+    written = next(line for line in during if "pwrite64(" in line and "/store/" in line)
     name = written.split("/store/")[1].split(">")[0]
     wrote = during.index(written)
     flushed = next(i for i, line in enumerate(during) if "fdatasync(" in line and name in line)

@@ -15,6 +15,7 @@ from ingest_harness import SOURCE, FixedRules, data_set, declared, open_core
 from router.config.model import DicomConfig
 from router.errors import Refused
 from router.rules.decision import Decision, Route, UnitVote
+from router.store.disk import SystemDisk
 
 
 async def test_an_accepted_instance_is_a_dicom_file_with_the_bytes_as_received(tmp_path: Path) -> None:
@@ -77,6 +78,25 @@ async def test_an_instance_that_no_rule_wants_is_kept_as_unrouted(tmp_path: Path
         assert await core.rows("SELECT routed FROM instance") == [(0,)]
         assert await core.rows("SELECT count(*) FROM send_request") == [(0,)]
         assert core.woken == []
+
+
+@pytest.mark.parametrize(
+    ("decision", "let_go"),
+    [
+        (Decision(), True),
+        (Decision((Route("a", "archive"),)), False),
+        (Decision(votes=(UnitVote("s", "series", ("archive",), matched=True, vetoed=False),)), False),
+    ],
+)
+async def test_only_what_no_rule_wants_leaves_memory_when_it_is_on_the_disk(
+    tmp_path: Path, decision: Decision, let_go: bool
+) -> None:
+    called = list[int]()
+    disk = SystemDisk()
+    disk.let_go = called.append  # type: ignore[method-assign]
+    async with open_core(tmp_path, rules=FixedRules(decision), disk=disk) as core:
+        await core.send("1.2.9.1")
+    assert bool(called) is let_go
 
 
 async def test_a_rule_that_cannot_be_evaluated_does_not_keep_an_instance_out(tmp_path: Path) -> None:

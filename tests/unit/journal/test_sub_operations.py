@@ -38,6 +38,21 @@ def test_what_is_in_flight_or_not_yet_due_or_for_others_is_not_claimed(conn: Wri
     assert numbers(take(conn, now=NOON + 10)) == [2]
 
 
+def test_a_claim_knows_whether_anybody_else_is_going_to_read_the_instance(conn: WritingConnection) -> None:
+    put(conn, 1, destinations=["archive", "ai"])
+    put(conn, 2)
+    archive = take(conn)
+    assert [(delivery.last, number) for delivery, number in zip(archive, numbers(archive), strict=True)] == [
+        (False, 1),
+        (True, 2),
+    ]
+    (ai,) = take(conn, "ai")
+    assert not ai.last, "the archive has not got it yet"
+    finish(conn, [ended(archive[0]), ended(ai, "remaining")])
+    (again,) = take(conn, "ai", now=NOON + 30)
+    assert again.last
+
+
 def test_a_claim_is_bounded_in_number_and_bytes_but_never_empty_when_something_is_due(conn: WritingConnection) -> None:
     for n in range(1, 11):
         put(conn, n, size=100)

@@ -15,10 +15,11 @@ import pytest
 from router.dicom.envelope import Declared, Source
 from router.dicom.uids import Uid
 from router.errors import StorageError
+from router.store.blocks import BLOCK_BYTES
 from router.store.disk import SystemDisk
 from router.store.files import Store, StoredFile, Writer
 from router.store.workers import Workers
-from router.store.writer import BLOCK_BYTES, Done
+from router.store.writer import Done
 
 DECLARED = Declared(Uid("1.2.840.10008.5.1.4.1.1.2"), Uid("1.2.9.1"), Uid("1.2.840.10008.1.2.1"))
 SIZES = [1, 16_384, 5 * BLOCK_BYTES + 17]
@@ -29,7 +30,7 @@ class TracingDisk(SystemDisk):
 
     def __init__(self, failing: str = "") -> None:
         self.done: list[str] = []
-        for name in ("write", "pwrite", "fdatasync", "start_writing_back"):
+        for name in ("pwrite", "fdatasync", "start_writing_back"):
             setattr(self, name, self._traced(name, getattr(SystemDisk, name), fails=name == failing))
 
     def _traced(self, name: str, operation: Callable[..., object], *, fails: bool) -> Callable[..., object]:
@@ -76,7 +77,7 @@ async def test_blocks_of_a_large_instance_are_sent_on_to_the_disk_as_they_come(t
         assert disk.done.count("start_writing_back") >= 3
         disk.done.clear()
         await (await _filled(store, bytes(16_384))).finish()
-    assert disk.done == ["write", "fdatasync"], "a small one is written and flushed, no more"
+    assert disk.done == ["pwrite", "fdatasync"], "a small one is written and flushed, no more"
 
 
 async def test_both_are_waited_for_whichever_ends_first(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ async def test_the_error_of_what_runs_beside_is_raised_when_the_flush_is_over(tm
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_f16_what_cannot_be_written_is_not_journalled_and_not_flushed(tmp_path: Path, size: int) -> None:
-    disk, begun = TracingDisk("write"), list[StoredFile]()
+    disk, begun = TracingDisk("pwrite"), list[StoredFile]()
     async with Store.open(tmp_path, disk=disk) as store:
 
         async def receive() -> None:
