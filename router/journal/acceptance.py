@@ -1,41 +1,25 @@
 """Journal one received instance: its study and series, the file it is in, where it goes. One call, in one
 transaction.
 
-Repeats are told from conflicts here (D4, D13). Never reads a file and never decides a route. What was seen lately
-is kept in the connection's memory, so that a second instance of a series costs one look-up and two inserts.
+Repeats are told from conflicts here (D4, D13). Never reads a file and never decides a route.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
-from router.journal import non_patient
+from router.journal import hierarchy, non_patient
 from router.journal.connection import WritingConnection, remember
-from router.journal.records import Acceptance, Accepted, InstanceRow, QuietUnitRow, RouteRow, SeriesRow, StudyRow
-
-Row = TypeVar("Row", StudyRow, SeriesRow)
+from router.journal.hierarchy import insert_into, row_id
+from router.journal.records import Acceptance, Accepted, InstanceRow, QuietUnitRow, RouteRow
 
 ARRIVALS_RESERVED: Final = 1_000
 """Arrival numbers taken from the counter at once. A crash leaves a gap; only their order means anything."""
 
 
-def _insert(table: str, columns: Sequence[str]) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-
-
-def _select(table: str, columns: Sequence[str], where: str) -> str:
-    return f"SELECT id, {', '.join(columns)} FROM {table} WHERE {where}"
-
-
-def _update(table: str, columns: Sequence[str]) -> str:
-    return f"UPDATE {table} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?"
-
-
-_STUDY: Final = StudyRow.__struct_fields__
-_SERIES: Final = SeriesRow.__struct_fields__
 _INSTANCE: Final = (
     "series_id",
     "sop_instance_uid",
@@ -59,14 +43,7 @@ _INSTANCE: Final = (
     "routed",
     "note",
 )
-_INSTANCE_INSERT: Final = _insert("instance", _INSTANCE)
-
-_STUDY_SELECT: Final = _select("study", _STUDY, "study_instance_uid = ?")
-_STUDY_INSERT: Final = _insert("study", _STUDY)
-_STUDY_UPDATE: Final = _update("study", _STUDY)
-_SERIES_SELECT: Final = _select("series", _SERIES, "study_id = ? AND series_instance_uid = ?")
-_SERIES_INSERT: Final = _insert("series", ("study_id", *_SERIES))
-_SERIES_UPDATE: Final = _update("series", _SERIES)
+_INSTANCE_INSERT: Final = insert_into("instance", _INSTANCE)
 
 # Everything there is under this SOP Instance UID and not yet superseded: at most one row, but for what older
 # releases left.
@@ -113,9 +90,9 @@ def accept(conn: WritingConnection, acceptance: Acceptance, distrusted_file: str
     """
     instance, study_id, series_id = acceptance.instance, None, None
     if acceptance.study is not None:
-        study_id = _study_id(conn, acceptance.study)
+        study_id = hierarchy.study_id(conn, acceptance.study)
         if acceptance.series is not None:
-            series_id = _series_id(conn, study_id, acceptance.series)
+            series_id = hierarchy.series_id(conn, study_id, acceptance.series)
     earlier, others = _same_content(conn, instance)
     arrival = _next_arrival(conn)
     coalesced, file, offset = False, instance.file, instance.data_set_offset
@@ -177,59 +154,12 @@ def drop_instance(conn: WritingConnection, file: str) -> bool:
     return True
 
 
-def _study_id(conn: WritingConnection, offered: StudyRow) -> int:
-    uid = offered.study_instance_uid
-    known = conn.memory.studies.get(uid)
-    if known is None:
-        found = conn.execute(_STUDY_SELECT, (uid,)).fetchone()
-        if found is None:
-            study_id = _row_id(conn.execute(_STUDY_INSERT, msgspec.structs.astuple(offered)).lastrowid)
-            remember(conn.memory.studies, uid, (study_id, offered, offered))
-            return study_id
-        known = (found[0], StudyRow(*found[1:]), None)
-    study_id, stored, last = known
-    if offered == last:
-        return study_id
-    merged = _merge(stored, offered)
-    if merged != stored:
-        conn.execute(_STUDY_UPDATE, (*msgspec.structs.astuple(merged), study_id))
-    remember(conn.memory.studies, uid, (study_id, merged, offered))
-    return study_id
-
-
-def _series_id(conn: WritingConnection, study_id: int, offered: SeriesRow) -> int:
-    key = (study_id, offered.series_instance_uid)
-    known = conn.memory.series.get(key)
-    if known is None:
-        found = conn.execute(_SERIES_SELECT, key).fetchone()
-        if found is None:
-            series_id = _row_id(conn.execute(_SERIES_INSERT, (study_id, *msgspec.structs.astuple(offered))).lastrowid)
-            remember(conn.memory.series, key, (series_id, offered, offered))
-            return series_id
-        known = (found[0], SeriesRow(*found[1:]), None)
-    series_id, stored, last = known
-    if offered == last:
-        return series_id
-    merged = _merge(stored, offered)
-    if merged != stored:
-        conn.execute(_SERIES_UPDATE, (*msgspec.structs.astuple(merged), series_id))
-    remember(conn.memory.series, key, (series_id, merged, offered))
-    return series_id
-
-
-def _merge(stored: Row, offered: Row) -> Row:
-    """The newest value wins, but an absent one never wipes out one that is there."""
-    kind = type(stored)
-    pairs = zip(msgspec.structs.astuple(stored), msgspec.structs.astuple(offered), strict=True)
-    return kind(*(old if new in ("", "[]") else new for old, new in pairs))
-
-
 def _same_content(conn: WritingConnection, instance: InstanceRow) -> tuple[tuple[int, str, int] | None, bool]:
     """Give row, file and offset of the same content, and whether there is anything else under this UID."""
     rows = conn.execute(_SAME_UID, (instance.declared.sop_instance_uid,)).fetchall()
-    for row_id, file, offset, sha256, transfer_syntax_uid in rows:
+    for number, file, offset, sha256, transfer_syntax_uid in rows:
         if sha256 == instance.data_set_sha256 and transfer_syntax_uid == instance.declared.transfer_syntax_uid:
-            return (row_id, file, offset), len(rows) > 1
+            return (number, file, offset), len(rows) > 1
     return None, bool(rows)
 
 
@@ -246,7 +176,7 @@ def _insert_instance(
     conn: WritingConnection, instance: InstanceRow, series_id: int | None, arrival: int, *, routed: bool
 ) -> int:
     declared, source = instance.declared, instance.source
-    return _row_id(
+    return row_id(
         conn.execute(
             _INSTANCE_INSERT,
             (
@@ -301,7 +231,7 @@ def _request_id(conn: WritingConnection, route: RouteRow, instance: InstanceRow)
     else:
         source = instance.source
         who = f"{source.calling_aet or source.protocol} at {source.address}"
-        request_id = _row_id(
+        request_id = row_id(
             conn.execute(
                 _REQUEST_INSERT, (route.transaction_uid, route.rule, route.destination, who, instance.received_at)
             ).lastrowid
@@ -315,8 +245,3 @@ def _vote(conn: WritingConnection, unit: QuietUnitRow, unit_id: int | None) -> N
         return
     destinations = msgspec.json.encode(unit.destinations).decode()
     conn.execute(_QUIET_UNIT, (unit.rule, unit.level, unit_id, destinations, unit.matched, unit.vetoed, unit.due_at))
-
-
-def _row_id(lastrowid: int | None) -> int:
-    assert lastrowid is not None
-    return lastrowid

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import random
+from dice import HighestDice
 
 from router.sending.health import Health
-
-
-class HighestDice(random.Random):
-    """Always draws the upper end."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return b
 
 
 def health() -> Health:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from dice import HighestDice
 
 from router.config.model import SendingConfig
 from router.dicom.envelope import Declared
@@ -15,13 +16,6 @@ from router.sending.retry import Completed, Decision, Park, Retry, backoff_s, de
 
 NOW = 1_700_000_000.0
 CONFIG = SendingConfig()
-
-
-class HighestDice(random.Random):
-    """Always draws the upper end."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return b
 
 
 def delivery(*, attempts: int = 1, instance_failures: int = 0, age_s: float = 0.0) -> Delivery:
