@@ -33,7 +33,7 @@ class _Level(Generic[Row]):
 
     def __init__(self, table: str, kind: type[Row], parents: tuple[str, ...], unique: str):
         columns: tuple[str, ...] = kind.__struct_fields__
-        self.kind = kind
+        self.kind: type[Row] = kind
         self.select = f"SELECT id, {', '.join(columns)} FROM {table} WHERE {unique}"
         self.insert = insert_into(table, (*parents, *columns))
         self.update = f"UPDATE {table} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?"
