@@ -13,7 +13,6 @@ import msgspec
 from router.journal.connection import WritingConnection, remember
 from router.journal.records import SeriesRow, StudyRow
 
-Key = TypeVar("Key")
 Row = TypeVar("Row", StudyRow, SeriesRow)
 
 

@@ -9,14 +9,16 @@ BLOCK_BYTES: Final = 256 * 1024
 """Gathered before a thread is troubled. Smaller blocks begin sooner and cost more changes between threads: 64 and 128
 KiB were not faster.
 """
-SMALL_BYTES: Final = 64 * 1024
+SLAB_FROM_BYTES: Final = 64 * 1024
 """Up to here a block is gathered in memory of its own size, beyond in a slab."""
 KEPT_SLABS: Final = 16
 """Slabs kept for those who come next; more are made, and let go, while many large instances come in at once."""
 
 
 class Slabs:
-    """Memory for blocks, which begins on a page as writing past the page cache needs it. For any thread."""
+    """Memory for blocks, used again and again: no megabyte is asked of the system, and filled with zeros by it, for each
+    large instance. For any thread.
+    """
 
     def __init__(self) -> None:
         self._free: list[mmap.mmap] = []
@@ -51,7 +53,7 @@ class Gathering:
         """Copy a chunk; give what of it did not fit: then there is a whole block to `take`. None when all of it did."""
         slab = self._slab
         if slab is None:
-            if len(self._small) + len(chunk) <= SMALL_BYTES:
+            if len(self._small) + len(chunk) <= SLAB_FROM_BYTES:
                 self._small += chunk
                 return None
             slab = self._use_slab()
@@ -67,9 +69,7 @@ class Gathering:
         return view[room:]
 
     def take(self) -> memoryview:
-        """Give what was gathered: a whole block, or at the end less; in memory that begins on a page when it is more
-        than SMALL_BYTES. What follows is gathered anew.
-        """
+        """Give what was gathered: a whole block, or at the end less. What follows is gathered anew."""
         slab, self._slab = self._slab, None
         if slab is None:
             block, self._small = memoryview(self._small), bytearray()

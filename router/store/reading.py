@@ -53,8 +53,8 @@ class DataSetReader:
 
     @classmethod
     def open(cls, path: str, located: Located, workers: Workers, chunk_bytes: int, *, last: bool) -> DataSetReader:
-        """Open the file and check its size. What is read for the `last` time leaves the system's memory with `close`.
-        Runs on a thread. Raises DamagedFile, StorageError.
+        """Open the file and check its size. What was read whole for the `last` time leaves the system's memory with
+        `close`. Runs on a thread. Raises DamagedFile, StorageError.
         """
         fd = open_checked(path, located)
         os.lseek(fd, located.data_set_offset, os.SEEK_SET)
@@ -89,7 +89,7 @@ class DataSetReader:
     def _close(self) -> None:
         with self._lock:
             fd, self._fd = self._fd, -1
-            if self._last:
+            if self._last and self._left == 0:
                 let_go(fd)
             os.close(fd)
 

@@ -12,7 +12,7 @@ import pytest
 from router.dicom.envelope import Declared, Source
 from router.dicom.part10 import encode_preface, read_preface
 from router.dicom.uids import Uid
-from router.store.blocks import BLOCK_BYTES, KEPT_SLABS, SMALL_BYTES, Gathering, Slabs
+from router.store.blocks import BLOCK_BYTES, KEPT_SLABS, SLAB_FROM_BYTES, Gathering, Slabs
 from router.store.content import SYNC_BYTES, Content
 from router.store.disk import SystemDisk
 
@@ -21,7 +21,7 @@ PREFACE = encode_preface(
     Source("C-STORE", "192.0.2.7"),
     1_700_000_000.0,
 )
-SIZES = [0, 1, SMALL_BYTES, BLOCK_BYTES - len(PREFACE.data), BLOCK_BYTES, 3 * BLOCK_BYTES + 17]
+SIZES = [0, 1, SLAB_FROM_BYTES, BLOCK_BYTES - len(PREFACE.data), BLOCK_BYTES, 3 * BLOCK_BYTES + 17]
 
 
 class Watched(SystemDisk):
@@ -72,7 +72,7 @@ def _store(path: Path, content: bytes, disk: SystemDisk, *, chunk_bytes: int = 7
     assert (read.data_set_bytes, read.sha256) == (size, digest)
 
 
-@pytest.mark.parametrize("chunk_bytes", [SMALL_BYTES // 3, SMALL_BYTES, BLOCK_BYTES, 5 * BLOCK_BYTES])
+@pytest.mark.parametrize("chunk_bytes", [SLAB_FROM_BYTES // 3, SLAB_FROM_BYTES, BLOCK_BYTES, 5 * BLOCK_BYTES])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_file_holds_preface_data_set_and_seal(tmp_path: Path, size: int, chunk_bytes: int) -> None:
     _store(tmp_path / "file", os.urandom(size), SystemDisk(), chunk_bytes=chunk_bytes)

@@ -80,6 +80,14 @@ async def test_what_is_read_for_the_last_time_leaves_memory(tmp_path: Path) -> N
         assert not _in_memory(path)
 
 
+async def test_what_was_not_read_to_its_end_stays_for_the_next_attempt(tmp_path: Path) -> None:
+    async with Store.open(tmp_path) as store:
+        stored = await _stored(store, wanted=True)
+        async with store.open_data_set(stored, chunk_bytes=100_000, last=True) as reader:
+            await reader.next()
+        assert _in_memory(store.path_of(stored.file))
+
+
 @pytest.mark.parametrize("last", [True, False])
 async def test_what_is_read_in_chunks_leaves_memory_when_it_is_closed(tmp_path: Path, last: bool) -> None:
     async with Store.open(tmp_path) as store:
