@@ -70,7 +70,7 @@ class ReadAhead:
 
     def _read_on_the_spot(self) -> bool:
         """Read the next one if it is small and in the system's memory; say whether it was."""
-        content = self._store.read_cached(self._left[0])
+        content = self._store.read_cached(self._left[0], last=self._left[0].last)
         if content is None:
             return False
         self._current[self._left.popleft().sub_operation_id] = content

@@ -50,7 +50,7 @@ def read_delivery(number: int, path: Path) -> Delivery:
 class FileContents:
     """The data sets of files, read on threads."""
 
-    def read_cached(self, located: Located) -> None:
+    def read_cached(self, located: Located, *, last: bool) -> None:
         """Give nothing: whose files these are, and on which network drive, nobody knows."""
 
     def read_small(self, located: Sequence[Located], *, last: bool) -> asyncio.Future[list[bytes | DamagedFile]]:

@@ -16,8 +16,8 @@ KEPT_SLABS: Final = 16
 
 
 class Slabs:
-    """Memory for blocks, used again and again: no megabyte is asked of the system, and filled with zeros by it, for each
-    large instance. For any thread.
+    """Memory for blocks, used again and again, so that none is asked of the system, and filled with zeros by it, for
+    each large instance. For any thread.
     """
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
+from router.store.disk import let_go
 from router.store.reading import READ_FLAGS
 from router.store.stored import Located
 
@@ -29,8 +30,10 @@ class _How(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def read_cached(path: str, located: Located) -> bytes | None:
-    """Give the data set if it is in memory, whole and right; None when it is not, whatever the reason."""
+def read_cached(path: str, located: Located, *, last: bool = False) -> bytes | None:
+    """Give the data set if it is in memory, whole and right; None when it is not, whatever the reason. What is read for
+    the `last` time then leaves memory.
+    """
     if _open is None or located.data_set_bytes > MAX_BYTES:
         return None
     fd = _open(path)
@@ -43,6 +46,8 @@ def read_cached(path: str, located: Located) -> bytes | None:
         content = bytearray(located.data_set_bytes)
         if os.preadv(fd, [content], located.data_set_offset, os.RWF_NOWAIT) != len(content):
             return None
+        if last:
+            let_go(fd)
     except OSError:
         return None
     finally:

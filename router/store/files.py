@@ -150,9 +150,11 @@ class Store:
         prefix = self._prefix
         return self._readers.start(lambda: [reading.read_whole(prefix + one.file, one, last=last) for one in located])
 
-    def read_cached(self, located: Located) -> bytes | None:
-        """Give a small data set at once if that needs no wait for the disk; None otherwise, or if it is damaged."""
-        return cached.read_cached(self._prefix + located.file, located)
+    def read_cached(self, located: Located, *, last: bool = False) -> bytes | None:
+        """Give a small data set at once if that needs no wait for the disk; None otherwise, or if it is damaged. `last`
+        as for `open_data_set`.
+        """
+        return cached.read_cached(self._prefix + located.file, located, last=last)
 
     async def holds(self, located: Located) -> bool:
         """Say whether the file is there, whole; a small one is also read and its hash compared."""

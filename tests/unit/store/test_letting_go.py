@@ -80,6 +80,16 @@ async def test_what_is_read_for_the_last_time_leaves_memory(tmp_path: Path) -> N
         assert not _in_memory(path)
 
 
+async def test_a_small_one_read_on_the_spot_for_the_last_time_leaves_memory(tmp_path: Path) -> None:
+    async with Store.open(tmp_path) as store:
+        stored = await _stored(store, wanted=True, content=CONTENT[:16_384])
+        if store.read_cached(stored) is None:
+            pytest.skip("this system cannot open what it holds in memory")
+        assert _in_memory(store.path_of(stored.file))
+        assert store.read_cached(stored, last=True) == CONTENT[:16_384]
+        assert not _in_memory(store.path_of(stored.file))
+
+
 async def test_what_was_not_read_to_its_end_stays_for_the_next_attempt(tmp_path: Path) -> None:
     async with Store.open(tmp_path) as store:
         stored = await _stored(store, wanted=True)
