@@ -29,8 +29,9 @@ def plan(folder: Path) -> Iterator[tuple[str, Callable[[], Line]]]:
     small, large = measure.prepare(folder)
     yield "ingest", lambda: speed.ingest_nodelay(folder, small, 0.7)
     yield "ingest", lambda: speed.ingest_nodelay(folder, large, 0.8)
-    yield "ingest", lambda: speed.ingest_of_front(folder, small)
-    yield "ingest", lambda: speed.ingest_of_front(folder, large)
+    for flushed in (False, True):
+        yield "ingest", partial(speed.ingest_of_front, folder, small, flushed=flushed)
+        yield "ingest", partial(speed.ingest_of_front, folder, large, flushed=flushed)
     yield "ingest", lambda: speed.ingest_stock(folder, small)
     yield "queue", lambda: speed.send_queue(folder, small)
     yield "queue", lambda: speed.send_queue(folder, large)
@@ -43,6 +44,7 @@ def plan(folder: Path) -> Iterator[tuple[str, Callable[[], Line]]]:
     yield "memory", lambda: memory.by_stow(folder, folder / "big.dcm")
     for per_request in (100, 1):
         yield "stow", partial(web.store_instances, folder, small, per_request)
+    yield "stow", lambda: web.store_in_front(folder, small)
     yield "qido", lambda: web.search_studies(folder)
     for name in SEARCHED:
         yield "qido", partial(web_large.search_large, folder, name)

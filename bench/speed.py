@@ -58,14 +58,18 @@ def ingest_nodelay(folder: Path, samples: Samples, goal: float) -> Line:
     return _beside_storescp(what, folder, samples, ours, goal)
 
 
-def ingest_of_front(folder: Path, samples: Samples) -> Line:
-    """The same into our DIMSE front with nothing behind it: what is left of the goals for file and journal."""
+def ingest_of_front(folder: Path, samples: Samples, *, flushed: bool) -> Line:
+    """The same into our DIMSE front with nothing behind it, or no more than one flush of a file that is always the
+    same: what is left of the goals for file and journal.
+    """
 
     def ours() -> float:
-        with OwnProcess("forgetful_scp", folder / f"forgetful-{time.monotonic_ns()}") as front:
+        home = folder / f"forgetful-{time.monotonic_ns()}"
+        with OwnProcess("forgetful_scp", home, *([home / "log"] if flushed else [])) as front:
             return samples.count / dcmsend(front.port, samples, nodelay=True)
 
-    what = f"the same into our DIMSE front with nothing behind it, {samples.name}"
+    behind = "one flush" if flushed else "nothing"
+    what = f"the same into our DIMSE front with {behind} behind it, {samples.name}"
     return _beside_storescp(what, folder, samples, ours, None)
 
 
