@@ -93,6 +93,21 @@ def in_turn(rounds: int, ours: Callable[[], float], theirs: Callable[[], float])
     )
 
 
+def rates(
+    what: str, rounds: int, ours: Callable[[], float], peer: str, theirs: Callable[[], float], goal: float | None
+) -> Line:
+    """Measure both in turn, in things a second. `goal`: the least ratio, None when the line explains another one."""
+    a, b, ratio = in_turn(rounds, ours, theirs)
+    return Line(
+        what,
+        f"{a:,.0f}/s",
+        f"{peer} {b:,.0f}/s",
+        ratio,
+        NO_GOAL if goal is None else f"≥ {goal:g}",
+        holds=goal is None or ratio >= goal,
+    )
+
+
 def written_rate(folder: Path, count: int, timeout_s: float) -> float:
     """Wait until `folder` holds `count` files; files per second from the first to the last, by their times."""
     wait_for(lambda: sum(1 for _ in folder.iterdir()) >= count, timeout_s)

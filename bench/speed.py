@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peers import Daemon, Orthanc, StoreScp, free_port
 
-from bench.measure import NO_GOAL, Line, Samples, dcmsend, in_turn, last_written, wait_for, written_rate
+from bench.measure import Line, Samples, dcmsend, in_turn, last_written, rates, wait_for, written_rate
 from bench.own_process import OwnProcess
 
 ROUNDS = 5
@@ -80,15 +80,7 @@ def _beside_storescp(what: str, folder: Path, samples: Samples, ours: Callable[[
         with fresh_storescp(folder) as scp:
             return samples.count / dcmsend(scp.port, samples, nodelay=True)
 
-    a, b, ratio = in_turn(ROUNDS, ours, theirs)
-    return Line(
-        what,
-        f"{a:,.0f}/s",
-        f"TCP_NODELAY=1 storescp {b:,.0f}/s",
-        ratio,
-        NO_GOAL if goal is None else f"≥ {goal}",
-        holds=goal is None or ratio >= goal,
-    )
+    return rates(what, ROUNDS, ours, "TCP_NODELAY=1 storescp", theirs, goal)
 
 
 def ingest_stock(folder: Path, samples: Samples) -> Line:
@@ -129,15 +121,8 @@ def send_queue(folder: Path, samples: Samples) -> Line:
             dcmsend(sink.port, samples, nodelay=True)
             return written_rate(sink.received, samples.count, 120.0)
 
-    a, b, ratio = in_turn(ROUNDS, ours, theirs)
-    return Line(
-        f"sending a prepared queue to a stock storescp, one association, {samples.name}",
-        f"{a:,.0f}/s",
-        f"TCP_NODELAY=1 dcmsend to TCP_NODELAY=1 storescp {b:,.0f}/s",
-        ratio,
-        "≥ 1",
-        ratio >= 1,
-    )
+    what = f"sending a prepared queue to a stock storescp, one association, {samples.name}"
+    return rates(what, ROUNDS, ours, "TCP_NODELAY=1 dcmsend to TCP_NODELAY=1 storescp", theirs, 1)
 
 
 LUA = """
@@ -178,15 +163,8 @@ def end_to_end(folder: Path, samples: Samples, *, nodelay: bool) -> Line:
             with Orthanc(home, lua=LUA, settings=settings, nodelay=nodelay) as orthanc:
                 return measure(orthanc.dicom_port, sink, their_count)
 
-    a, b, ratio = in_turn(3, ours, theirs)
-    return Line(
-        f"end to end, {samples.name}",
-        f"{a:,.0f}/s",
-        f"{'TCP_NODELAY=1' if nodelay else 'stock'} Orthanc with Lua SendToModality {b:,.0f}/s",
-        ratio,
-        "≥ 4",
-        ratio >= 4,
-    )
+    peer = f"{'TCP_NODELAY=1' if nodelay else 'stock'} Orthanc with Lua SendToModality"
+    return rates(f"end to end, {samples.name}", 3, ours, peer, theirs, 4)
 
 
 def counts(daemon: Daemon) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from peers import Daemon, Orthanc
 from pydicom import dcmread
 
-from bench.measure import NO_GOAL, Line, Samples, in_turn, peak_mb
+from bench.measure import Line, Samples, in_turn, peak_mb, rates
 from bench.own_process import OwnProcess
 from bench.speed import KEEP_ONLY, fresh_daemon
 from bench.web_client import FILES, Client, ask_ms, bodies, store
@@ -75,15 +75,8 @@ def _store_beside_orthanc(
         with fresh_orthanc(folder) as orthanc:
             return store(orthanc.http_port, made)
 
-    a, b, ratio = in_turn(ROUNDS, lambda: len(paths) / ours(made), lambda: len(paths) / theirs())
-    return Line(
-        what,
-        f"{a:,.0f}/s",
-        f"Orthanc {b:,.0f}/s",
-        ratio,
-        NO_GOAL if goal is None else f"≥ {goal:g}",
-        holds=goal is None or ratio >= goal,
-    )
+    count = len(paths)
+    return rates(what, ROUNDS, lambda: count / ours(made), "Orthanc", lambda: count / theirs(), goal)
 
 
 def search_studies(folder: Path) -> Line:

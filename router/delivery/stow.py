@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from router.config.model import StowReach
+from router.delivery.contents import DataSets
 from router.delivery.stow_answer import judge
-from router.delivery.stow_body import DataSets, StowBody, Unsendable
+from router.delivery.stow_body import StowBody, Unsendable
 from router.delivery.stow_targets import STUDIES, by_target, resource_of, resource_url
 from router.delivery.web_headers import request_headers
 from router.dicom.status import Verdict, http_status

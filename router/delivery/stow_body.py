@@ -6,12 +6,11 @@ forbids is re-encoded on the way. Knows nothing of HTTP.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
 
+from router.delivery.contents import DataSets
 from router.dicom.file_meta import encode_file_meta
 from router.dicom.reencode import CannotReencode, Reencoder
 from router.dicom.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -20,7 +19,6 @@ from router.dicomweb.multipart_writer import closing, new_boundary, part_opening
 from router.errors import RouterError
 from router.journal.records import Delivery
 from router.store.files import DamagedFile
-from router.store.stored import Located
 
 SMALL_BYTES = 256 * 1024
 """Data sets up to this size are read several in one go."""
@@ -28,22 +26,6 @@ GROUP_BYTES = 1024 * 1024
 """So much of small ones at most: what one request holds in memory."""
 
 _REENCODED = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
-
-
-class Chunks(Protocol):
-    """One data set, as `store.DataSetReader`."""
-
-    async def next(self) -> bytes:
-        """Give the next bytes, b"" after the last. Raises DamagedFile before the last of what is damaged."""
-        ...
-
-
-class DataSets(Protocol):
-    """What is needed of `store.Store`."""
-
-    def open_data_set(self, located: Located, *, last: bool) -> AbstractAsyncContextManager[Chunks]: ...
-
-    def read_small(self, located: Sequence[Located], *, last: bool) -> Awaitable[list[bytes | DamagedFile]]: ...
 
 
 class Unsendable(RouterError):

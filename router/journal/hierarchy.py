@@ -28,18 +28,20 @@ def row_id(lastrowid: int | None) -> int:
 
 
 class _Level(Generic[Row]):
-    """The statements of one table, whose rows have these `unique` columns besides those of `kind`."""
+    """The statements of one table. Its `key`: the columns of what is above, which are not in `kind`, then its UID."""
 
-    def __init__(self, table: str, kind: type[Row], parents: tuple[str, ...], unique: str):
+    def __init__(self, table: str, kind: type[Row], *key: str):
         columns: tuple[str, ...] = kind.__struct_fields__
         self.kind: type[Row] = kind
-        self.select = f"SELECT id, {', '.join(columns)} FROM {table} WHERE {unique}"
-        self.insert = insert_into(table, (*parents, *columns))
+        self.select = (
+            f"SELECT id, {', '.join(columns)} FROM {table} WHERE {' AND '.join(f'{column} = ?' for column in key)}"
+        )
+        self.insert = insert_into(table, (*key[:-1], *columns))
         self.update = f"UPDATE {table} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?"
 
 
-_STUDY: Final = _Level("study", StudyRow, (), "study_instance_uid = ?")
-_SERIES: Final = _Level("series", SeriesRow, ("study_id",), "study_id = ? AND series_instance_uid = ?")
+_STUDY: Final = _Level("study", StudyRow, "study_instance_uid")
+_SERIES: Final = _Level("series", SeriesRow, "study_id", "series_instance_uid")
 
 
 def study_id(conn: WritingConnection, offered: StudyRow) -> int:
@@ -47,7 +49,7 @@ def study_id(conn: WritingConnection, offered: StudyRow) -> int:
     uid = offered.study_instance_uid
     known = conn.memory.studies.get(uid)
     if known is None or offered != known[2]:
-        known = _settle(conn, _STUDY, known, (uid,), (), offered)
+        known = _settle(conn, _STUDY, known, (uid,), offered)
         remember(conn.memory.studies, uid, known)
     return known[0]
 
@@ -57,7 +59,7 @@ def series_id(conn: WritingConnection, study: int, offered: SeriesRow) -> int:
     key = (study, offered.series_instance_uid)
     known = conn.memory.series.get(key)
     if known is None or offered != known[2]:
-        known = _settle(conn, _SERIES, known, key, (study,), offered)
+        known = _settle(conn, _SERIES, known, key, offered)
         remember(conn.memory.series, key, known)
     return known[0]
 
@@ -67,14 +69,13 @@ def _settle(
     level: _Level[Row],
     known: tuple[int, Row, Row | None] | None,
     key: tuple[object, ...],
-    parents: tuple[int, ...],
     offered: Row,
 ) -> tuple[int, Row, Row | None]:
     """Give row id, row as stored, and row as offered."""
     if known is None:
         found = conn.execute(level.select, key).fetchone()
         if found is None:
-            made = conn.execute(level.insert, (*parents, *msgspec.structs.astuple(offered)))
+            made = conn.execute(level.insert, (*key[:-1], *msgspec.structs.astuple(offered)))
             return row_id(made.lastrowid), offered, offered
         known = (found[0], level.kind(*found[1:]), None)
     number, stored, _ = known

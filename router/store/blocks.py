@@ -10,7 +10,7 @@ BLOCK_BYTES: Final = 256 * 1024
 KiB were not faster.
 """
 SLAB_FROM_BYTES: Final = 64 * 1024
-"""Up to here a block is gathered in memory of its own size, beyond in a slab."""
+"""Up to here an instance is gathered in memory of its own size, beyond in slabs."""
 KEPT_SLABS: Final = 16
 """Slabs kept for those who come next; more are made, and let go, while many large instances come in at once."""
 
@@ -45,7 +45,7 @@ class Gathering:
 
     def __init__(self, beginning: bytes, slabs: Slabs):
         self._slabs = slabs
-        self._small = bytearray(beginning)
+        self._small: bytearray | None = bytearray(beginning)
         self._slab: memoryview | None = None
         self._filled = 0
 
@@ -53,7 +53,7 @@ class Gathering:
         """Copy a chunk; give what of it did not fit: then there is a whole block to `take`. None when all of it did."""
         slab = self._slab
         if slab is None:
-            if len(self._small) + len(chunk) <= SLAB_FROM_BYTES:
+            if self._small is not None and len(self._small) + len(chunk) <= SLAB_FROM_BYTES:
                 self._small += chunk
                 return None
             slab = self._use_slab()
@@ -72,7 +72,7 @@ class Gathering:
         """Give what was gathered: a whole block, or at the end less. What follows is gathered anew."""
         slab, self._slab = self._slab, None
         if slab is None:
-            block, self._small = memoryview(self._small), bytearray()
+            block, self._small = memoryview(self._small or bytearray()), None
         else:
             block, self._filled = slab[: self._filled], 0
             slab.release()
@@ -83,7 +83,7 @@ class Gathering:
         self._slabs.give_back(self.take())
 
     def _use_slab(self) -> memoryview:
-        small, self._small = self._small, bytearray()
+        small, self._small = self._small or b"", None
         slab = self._slab = memoryview(self._slabs.take())
         self._filled = len(small)
         slab[: len(small)] = small

@@ -6,7 +6,7 @@ import hashlib
 from typing import Final
 
 from router.dicom.part10 import Preface
-from router.store.disk import Disk
+from router.store.disk import Disk, pwrite_all
 
 SYNC_BYTES: Final = 64 * 1024**2
 """A large instance is flushed every so often while it comes in, so that its answer does not wait for gigabytes at
@@ -29,7 +29,7 @@ class Content:
         """Write a whole block and have the system send it on to the disk; more will follow."""
         at = self._at
         self._hash_block(block)
-        self._put(block)
+        self._append(block)
         self._unsynced += len(block)
         if self._unsynced >= SYNC_BYTES:
             self._unsynced = 0
@@ -46,19 +46,15 @@ class Content:
         place, seal = self._preface.seal(size, digest)
         if not self._at:
             block[place : place + len(seal)] = seal
-            self._put(block)
+            self._append(block)
         else:
-            self._put(block)
-            self._at = place
-            self._put(memoryview(seal))
+            self._append(block)
+            pwrite_all(self._disk, self._fd, seal, place)
         return size, digest
 
     def _hash_block(self, block: memoryview) -> None:
         self._hash.update(block if self._at else block[len(self._preface.data) :])  # the preface is not part of it
 
-    def _put(self, data: memoryview) -> None:
-        """Write every byte; a short write goes on where it stopped."""
-        while data:
-            written = self._disk.pwrite(self._fd, data, self._at)
-            self._at += written
-            data = data[written:]
+    def _append(self, block: memoryview) -> None:
+        pwrite_all(self._disk, self._fd, block, self._at)
+        self._at += len(block)

@@ -98,6 +98,14 @@ def storage_error(doing: str, error: Exception) -> StorageError:
     return kind(f"{doing}: {error.strerror or error}")
 
 
+def pwrite_all(disk: Disk, fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write every byte; a short write goes on where it stopped."""
+    left = memoryview(data)
+    while left:
+        written = disk.pwrite(fd, left, offset)
+        offset, left = offset + written, left[written:]
+
+
 def spread_subfolders(path: str) -> None:
     """Ask ext4 to put each subfolder of `path` into a block group of its own (`chattr +T`); nothing elsewhere.
 

@@ -17,7 +17,7 @@ from typing import Final
 import anyio
 
 from router.errors import StorageError
-from router.store.disk import Disk, storage_error
+from router.store.disk import Disk, pwrite_all, storage_error
 from router.store.workers import Workers
 
 BLOCK_BYTES: Final = 256 * 1024
@@ -84,9 +84,7 @@ class Spool:
         with self._lock:
             self._check_open()
             try:
-                while block:
-                    written = self._disk.pwrite(self._fd, block, at)
-                    at, block = at + written, block[written:]
+                pwrite_all(self._disk, self._fd, block, at)
             except OSError as error:
                 raise storage_error("cannot keep bulk data", error) from error
 

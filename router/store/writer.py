@@ -32,6 +32,7 @@ MAX_BLOCKS: Final = 1
 """Blocks of one instance that may wait for their thread; with the one being written and the one being gathered they are
 all that one connection holds in memory (invariant 7).
 """
+
 Done = Callable[[T | None, BaseException | None], None]
 """Told what came of something, result or error, once, on any thread."""
 Beside = Callable[[StoredFile, Done[T]], None]

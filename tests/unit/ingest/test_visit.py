@@ -93,7 +93,7 @@ async def test_only_what_no_rule_wants_leaves_memory_when_it_is_on_the_disk(
 ) -> None:
     called = list[int]()
     disk = SystemDisk()
-    disk.let_go = called.append  # type: ignore[method-assign]
+    disk.let_go = called.append
     async with open_core(tmp_path, rules=FixedRules(decision), disk=disk) as core:
         await core.send("1.2.9.1")
     assert bool(called) is let_go

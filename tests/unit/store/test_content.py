@@ -35,15 +35,15 @@ class Watched(SystemDisk):
     def accepts(self, size: int) -> int:
         return size
 
-    def pwrite(self, fd: int, data: bytes | memoryview, offset: int, /) -> int:  # type: ignore[override]
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int, /) -> int:
         taken = self.accepts(len(data))
         self.writes.append(taken)
         return os.pwrite(fd, memoryview(data)[:taken], offset)
 
-    def start_writing_back(self, fd: int, offset: int, size: int, /) -> None:  # type: ignore[override]
+    def start_writing_back(self, fd: int, offset: int, size: int, /) -> None:
         self.written_back += size
 
-    def fdatasync(self, fd: int, /) -> None:  # type: ignore[override]
+    def fdatasync(self, fd: int, /) -> None:
         self.flushes += 1
 
 
